@@ -1,0 +1,26 @@
+"""Networks and closed-form energies x -> E(x)."""
+
+from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
+from ebm_lab.energies.convnet import ConvNet
+from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
+from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
+from ebm_lab.energies.mlp import MLP
+from ebm_lab.energies.quadratic import Quadratic
+
+__all__ = [
+    "MLP",
+    "Conditioned",
+    "ConvNet",
+    "DensityEnergy",
+    "Energy",
+    "GaussianBase",
+    "GaussianMixtureEnergy",
+    "Mixture",
+    "Quadratic",
+    "ScoreNetwork",
+    "Sum",
+    "Tempered",
+    "energy_and_gradient",
+    "frozen",
+    "score",
+]

@@ -1,0 +1,30 @@
+"""Activations by name, and whether an energy built on them has a Hessian worth the name."""
+
+from torch import nn
+
+_ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+    "gelu": nn.GELU,
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+}
+_PIECEWISE_LINEAR = {"relu", "leaky_relu"}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation layer called `name`.
+
+    Raises:
+        ValueError: for an unknown name, with the list of known ones.
+    """
+    if name not in _ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(_ACTIVATIONS)}, got {name!r}")
+    return _ACTIVATIONS[name]()
+
+
+def is_smooth(name: str) -> bool:
+    """Whether ∇²E is not zero almost everywhere: ReLU networks are piecewise linear in x."""
+    return name not in _PIECEWISE_LINEAR

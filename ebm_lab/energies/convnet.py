@@ -1,0 +1,61 @@
+"""A convolutional energy for images of any size."""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ebm_lab.energies.activations import activation as activation_layer
+from ebm_lab.energies.activations import is_smooth
+from ebm_lab.energies.energy import Energy
+
+
+class ConvNet(Energy):
+    """E(x) = network(x) + E₀(x): 3×3 convolutions, halving the resolution after the first, then a linear map.
+
+    No normalisation layer: a batch norm would make ∂E(x_i)/∂x_j ≠ 0.
+
+    Args:
+        shape: (channels, height, width) of one image.
+        channels: output channels of each convolution; all but the first have stride 2.
+        hidden: units of the fully connected layer before the scalar.
+        activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
+        base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+
+    Raises:
+        ValueError: when `shape` is not an image's, or a number is not positive.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        channels: Sequence[int] = (16, 32, 64),
+        hidden: int = 128,
+        activation: str = "silu",
+        base: Energy | None = None,
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        if len(self.shape) != 3:
+            raise ValueError(
+                "convnet needs images of shape (channels, height, width), "
+                f"got {self.shape}: choose energy=mlp"
+            )
+        if not channels or min(*channels, hidden) < 1:
+            raise ValueError(f"channels and hidden must be positive, got {list(channels)} and {hidden}")
+        self.twice_differentiable = is_smooth(activation)
+        num_in, height, width = self.shape
+        layers: list[nn.Module] = []
+        for i, num_out in enumerate(channels):
+            stride = 1 if i == 0 else 2
+            layers += [nn.Conv2d(num_in, num_out, 3, stride, padding=1), activation_layer(activation)]
+            num_in, height, width = num_out, -(-height // stride), -(-width // stride)
+        layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), activation_layer(activation)]
+        self.network = nn.Sequential(*layers, nn.Linear(hidden, 1))
+        self.base = base
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """network(x) + E₀(x)."""
+        energies = self.network(x).squeeze(1)
+        return energies if self.base is None else energies + self.base(x)

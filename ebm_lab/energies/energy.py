@@ -1,0 +1,134 @@
+"""What an energy is, and the one way in which everything else asks it for gradients."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class Energy(nn.Module, ABC):
+    """A map x -> E(x) from events to scalars; p(x) = exp(-E(x)) / Z, so low energy means likely.
+
+    A subclass sets `shape` (of one event) and writes `forward`, which takes a batch of events
+    (batch, *shape) and, where the energy is conditional, further keywords (`sigma`, `label`, ...).
+
+    Attributes:
+        shape: shape of one event, without the batch axis.
+        twice_differentiable: False where the Hessian in x vanishes almost everywhere (ReLU networks);
+            objectives that differentiate the score refuse such an energy.
+
+    Raises:
+        ValueError: when the output is not (batch,): a (batch, 1) output broadcasts into wrong losses.
+    """
+
+    shape: tuple[int, ...]
+    twice_differentiable: bool = True
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
+        """Energy of each event, shape (batch,)."""
+
+    def __call__(self, x: Tensor, *args: Any, **condition: Tensor) -> Tensor:
+        """Evaluate `forward` and check that there is one energy per event."""
+        energies = super().__call__(x, *args, **condition)
+        if energies.shape != x.shape[:1]:
+            raise ValueError(
+                f"{type(self).__name__} returned energies of shape {tuple(energies.shape)} for "
+                f"{x.shape[0]} events; an energy has shape (batch,) = ({x.shape[0]},)"
+            )
+        return energies
+
+    def given(self, **condition: Tensor | float) -> "Energy":
+        """The energy x -> E(x | condition): samplers and evaluation only ever see x."""
+        return Conditioned(self, condition)
+
+
+class Conditioned(Energy):
+    """An energy with its condition bound: x -> E(x | condition).
+
+    A condition is one number or label for all events, shape (); it moves with the module.
+    """
+
+    def __init__(self, energy: Energy, condition: Mapping[str, Tensor | float]) -> None:
+        super().__init__()
+        self.energy = energy
+        self.shape = energy.shape
+        self.twice_differentiable = energy.twice_differentiable
+        self._names = tuple(condition)
+        for name, value in condition.items():
+            self.register_buffer(f"given_{name}", torch.as_tensor(value), persistent=False)
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """E(x | condition)."""
+        return self.energy(x, **{name: getattr(self, f"given_{name}") for name in self._names})
+
+
+class ScoreNetwork(nn.Module, ABC):
+    """A map x -> s(x) that stands for a score without an energy behind it; same shape as x."""
+
+    shape: tuple[int, ...]
+    twice_differentiable: bool = True
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, "batch *shape"]:
+        """Score of each event."""
+
+
+def energy_and_gradient(
+    energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *shape"]]:
+    """E(x) and ∇E(x), both detached: one forward and one input gradient.
+
+    Events are independent (∂E(x_i)/∂x_j = 0), so the gradient of the batch's sum holds every event's own.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        energies = energy(x)
+        (gradient,) = torch.autograd.grad(energies.sum(), x)
+    return energies.detach(), gradient
+
+
+def score(
+    model: Energy | ScoreNetwork,
+    x: Float[Tensor, "batch *shape"],
+    create_graph: bool = False,
+    **condition: Tensor,
+) -> Float[Tensor, "batch *shape"]:
+    """The model's score: -∇E(x | condition) of an energy, the output of a score network.
+
+    With `create_graph` the result can be differentiated again, in the parameters and in x.
+    """
+    if isinstance(model, ScoreNetwork):
+        return model(x, **condition)
+    with torch.enable_grad():
+        if not x.requires_grad:
+            x = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(model(x, **condition).sum(), x, create_graph=create_graph)
+    return -gradient
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no parameter gradients inside; everything as it was outside.
+
+    Sampling differentiates in x only: without this every step would build a graph through the
+    parameters, move the power iteration of spectral norms and run dropout.
+    """
+    submodules = [s for m in modules if isinstance(m, nn.Module) for s in m.modules()]
+    training = [s for s in submodules if s.training]
+    learning = [p for m in modules if isinstance(m, nn.Module) for p in m.parameters() if p.requires_grad]
+    try:
+        for s in training:
+            s.training = False
+        for p in learning:
+            p.requires_grad_(False)
+        yield
+    finally:
+        for s in training:
+            s.training = True
+        for p in learning:
+            p.requires_grad_(True)

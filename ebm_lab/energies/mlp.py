@@ -1,0 +1,51 @@
+"""A fully connected energy for vectors (and, flattened, for small images)."""
+
+import math
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ebm_lab.energies.activations import activation as activation_layer
+from ebm_lab.energies.activations import is_smooth
+from ebm_lab.energies.energy import Energy
+
+
+class MLP(Energy):
+    """E(x) = network(x) + E₀(x), a multilayer perceptron with a scalar output and an optional base energy.
+
+    Args:
+        shape: shape of one event; it is flattened.
+        width: units of each hidden layer.
+        depth: number of hidden layers.
+        activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
+        base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+
+    Raises:
+        ValueError: for a non-positive width or depth, or an unknown activation.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        *,
+        width: int = 128,
+        depth: int = 3,
+        activation: str = "silu",
+        base: Energy | None = None,
+    ) -> None:
+        super().__init__()
+        if width < 1 or depth < 1:
+            raise ValueError(f"width and depth must be at least 1, got width={width} and depth={depth}")
+        self.shape = tuple(shape)
+        self.twice_differentiable = is_smooth(activation)
+        layers: list[nn.Module] = [nn.Flatten()]
+        units = [math.prod(self.shape), *[width] * depth]
+        for num_in, num_out in zip(units, units[1:], strict=False):
+            layers += [nn.Linear(num_in, num_out), activation_layer(activation)]
+        self.network = nn.Sequential(*layers, nn.Linear(width, 1))
+        self.base = base
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """network(x) + E₀(x)."""
+        energies = self.network(x).squeeze(1)
+        return energies if self.base is None else energies + self.base(x)

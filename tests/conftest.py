@@ -1,0 +1,16 @@
+"""One thread, float64 on request, no network, and every configuration composed as a user would."""
+
+import os
+
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ["WANDB_SILENT"] = "true"
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)

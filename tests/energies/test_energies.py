@@ -1,0 +1,194 @@
+"""Closed forms and invariants of every energy."""
+
+import math
+
+import pytest
+import torch
+
+from ebm_lab.energies import (
+    MLP,
+    ConvNet,
+    DensityEnergy,
+    Energy,
+    GaussianBase,
+    GaussianMixtureEnergy,
+    Mixture,
+    Quadratic,
+    ScoreNetwork,
+    Sum,
+    Tempered,
+    energy_and_gradient,
+    frozen,
+    score,
+)
+from ebm_lab.noise import StandardGaussian
+
+ENERGIES = {
+    "mlp": lambda: MLP((3,), width=8, depth=2, base=GaussianBase((3,), scale=2.0)),
+    "mlp_of_images": lambda: MLP((1, 5, 4), width=8, depth=1, activation="tanh"),
+    "convnet": lambda: ConvNet((2, 5, 7), channels=(4, 6, 6), hidden=8),
+    "quadratic": lambda: Quadratic((3,)),
+    "gaussian_mixture": lambda: GaussianMixtureEnergy((3,), num_components=4),
+    "density": lambda: DensityEnergy(StandardGaussian((3,), scale=1.5)),
+    "sum": lambda: Sum([Quadratic((3,)), GaussianMixtureEnergy((3,))], weights=(0.3, 2.0)),
+    "mixture": lambda: Mixture([Quadratic((3,)), GaussianMixtureEnergy((3,))], weights=(0.3, 2.0)),
+    "tempered": lambda: Tempered(MLP((3,), width=8, depth=1), 0.5),
+}
+
+
+@pytest.fixture(params=ENERGIES)
+def energy(request) -> Energy:
+    torch.manual_seed(0)
+    return ENERGIES[request.param]().double()
+
+
+def events(energy: Energy, num: int = 5) -> torch.Tensor:
+    return torch.randn(num, *energy.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def test_events_do_not_see_each_other(energy):
+    # No batch norm: E of a batch is E of its events, and dE(x_i)/dx_j = 0.
+    x = events(energy)
+    alone = torch.cat([energy(x[i : i + 1]) for i in range(len(x))])
+    torch.testing.assert_close(energy(x), alone, rtol=1e-12, atol=1e-12)
+
+
+def test_gradient_is_the_derivative(energy):
+    x = events(energy)
+    _, gradient = energy_and_gradient(energy, x)
+    direction = torch.randn_like(x)
+    h = 1e-6
+    slope = (energy(x + h * direction) - energy(x - h * direction)) / (2 * h)
+    torch.testing.assert_close((gradient * direction).flatten(1).sum(1), slope.detach(), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(score(energy, x), -gradient)
+
+
+def test_score_is_conservative(energy):
+    # u^T J v = v^T J u for the Jacobian J of the score, as it is a gradient.
+    x, u, v = events(energy), torch.randn(5, *energy.shape).double(), torch.randn(5, *energy.shape).double()
+    x.requires_grad_(True)
+    s = score(energy, x, create_graph=True)
+    if not s.requires_grad:
+        pytest.skip("the score is linear without parameters: its Jacobian is constant")
+    (ju,) = torch.autograd.grad((s * u).sum(), x, retain_graph=True)
+    (jv,) = torch.autograd.grad((s * v).sum(), x)
+    torch.testing.assert_close((ju * v).sum(), (jv * u).sum(), rtol=1e-10, atol=1e-10)
+
+
+def test_hessian_vanishes_exactly_where_an_energy_says_so():
+    for name, smooth in (("silu", True), ("relu", False)):
+        energy = MLP((2,), width=16, depth=2, activation=name).double()
+        x = events(energy).requires_grad_(True)
+        s = score(energy, x, create_graph=True)
+        (curvature,) = torch.autograd.grad(s.sum(), x)
+        assert energy.twice_differentiable is smooth
+        assert bool(curvature.abs().max() > 1e-6) is smooth
+
+
+@pytest.mark.parametrize("dim", [2, 10])
+def test_quadratic_is_a_gaussian(dim):
+    energy = Quadratic((dim,)).double()
+    root = torch.randn(dim, dim, generator=torch.Generator().manual_seed(0)).double()
+    precision = root @ root.T + torch.eye(dim)
+    energy.set_precision(precision)
+    torch.nn.init.normal_(energy.mean)
+    normal = torch.distributions.MultivariateNormal(energy.mean.detach(), precision_matrix=precision)
+    x = events(energy)
+    torch.testing.assert_close(energy.precision, precision)
+    torch.testing.assert_close(-energy(x) - energy.log_partition(), normal.log_prob(x))
+
+
+def test_log_partition_of_the_specified_gaussian():
+    energy = Quadratic((2,)).double()
+    energy.set_precision(torch.tensor([[2, 0.6], [0.6, 1]], dtype=torch.float64))
+    assert energy.log_partition().item() == pytest.approx(1.590528945, abs=1e-9)
+
+
+def test_gaussian_mixture_integrates_to_its_partition():
+    energy = GaussianMixtureEnergy((1,), num_components=3).double()
+    with torch.no_grad():
+        energy.heights.copy_(torch.tensor([0.3, -1.0, 2.0]))
+        energy.log_scales.copy_(torch.tensor([[0.2], [-0.5], [0.0]]))
+    x = torch.linspace(-20, 20, 20001, dtype=torch.float64)[:, None]
+    integral = torch.trapezoid((-energy(x)).exp(), dx=0.002)
+    assert integral.log().item() == pytest.approx(energy.log_partition().item(), abs=1e-9)
+
+
+def test_compositions():
+    # The product of N(0,1) and N(1,1) is N(1/2, 1/2); temperature divides; a mixture adds densities.
+    zero, one = Quadratic((1,)).double(), Quadratic((1,)).double()
+    torch.nn.init.ones_(one.mean)
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64)[:, None]
+    product = Sum([zero, one])(x)
+    torch.testing.assert_close(product, (x[:, 0] - 0.5) ** 2 + 0.25)
+    torch.testing.assert_close(Tempered(zero, 0.5)(x), x[:, 0] ** 2)
+    mixed = Mixture([zero, one], weights=(0.25, 0.75)).double()(x)
+    torch.testing.assert_close((-mixed).exp(), 0.25 * (-zero(x)).exp() + 0.75 * (-one(x)).exp())
+    torch.testing.assert_close(GaussianBase((1,), scale=2.0)(x), x[:, 0] ** 2 / 8)
+    density = DensityEnergy(StandardGaussian((1,))).double()
+    torch.testing.assert_close(density(x), 0.5 * x[:, 0] ** 2 + 0.5 * math.log(2 * math.pi))
+
+
+def test_a_column_of_energies_is_refused():
+    class Column(Energy):
+        shape = (2,)
+
+        def forward(self, x):
+            return x.sum(1, keepdim=True)
+
+    with pytest.raises(ValueError, match=r"energy has shape \(batch,\) = \(3,\)"):
+        Column()(torch.zeros(3, 2))
+
+
+def test_a_condition_is_bound_before_anyone_sees_x():
+    class Noised(Energy):
+        shape = (2,)
+
+        def forward(self, x, sigma):
+            return 0.5 * x.square().sum(1) / sigma**2
+
+    x = torch.ones(3, 2)
+    bound = Noised().given(sigma=torch.tensor(2.0))
+    torch.testing.assert_close(bound(x), torch.full((3,), 0.25))
+    torch.testing.assert_close(score(bound, x), -x / 4)
+
+
+def test_a_score_network_is_its_own_score():
+    class Linear(ScoreNetwork):
+        shape = (2,)
+
+        def forward(self, x):
+            return -3 * x
+
+    x = torch.ones(3, 2)
+    torch.testing.assert_close(score(Linear(), x), -3 * x)
+
+
+def test_frozen_leaves_everything_as_it_was():
+    energy = MLP((2,), width=4, depth=1)
+    energy.network[1].weight.requires_grad_(False)
+    energy.network[2].eval()
+    modes = [m.training for m in energy.modules()]
+    learning = [p.requires_grad for p in energy.parameters()]
+    with pytest.raises(RuntimeError, match="inside"), frozen(energy):
+        assert not any(m.training for m in energy.modules())
+        assert not any(p.requires_grad for p in energy.parameters())
+        raise RuntimeError("inside")
+    assert [m.training for m in energy.modules()] == modes
+    assert [p.requires_grad for p in energy.parameters()] == learning
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: ConvNet((2,)), "convnet needs images .* energy=mlp"),
+        (lambda: MLP((2,), width=0), "width and depth must be at least 1"),
+        (lambda: MLP((2,), activation="swich"), "activation must be one of"),
+        (lambda: GaussianBase((2,), scale=-1.0), "scale must be positive"),
+        (lambda: Tempered(Quadratic((2,)), 0.0), "temperature must be positive"),
+        (lambda: GaussianMixtureEnergy((2,), num_components=0), "num_components must be at least 1"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
