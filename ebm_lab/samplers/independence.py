@@ -1,0 +1,83 @@
+"""Independence Metropolis-Hastings: proposals that do not look at where the chain is."""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature, checked_log_ratio, select
+
+
+class Proposal(Protocol):
+    """A normalised density to propose from; any `ebm_lab.noise` is one."""
+
+    def sample(self, num: int, generator: torch.Generator | None) -> Tensor:
+        """Independent draws."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log q(x), (batch,)."""
+
+
+class Independence(Kernel):
+    """Jumps: y ~ q whatever x is, accepted so that exp(-E/T) stays exactly invariant.
+
+        log α = (E(x) - E(y)) / T + log q(x) - log q(y)
+
+    It carries chains between modes that no local kernel bridges, wherever q covers the model; in high
+    dimension hardly a proposal is accepted, and nothing is lost but one energy a step.
+
+    Args:
+        proposal: q.
+        temperature: T, positive.
+
+    Cost: one energy per step and one at the start, no gradient.
+    Reference: Tierney 1994, Markov chains for exploring posterior distributions, section 2.3.
+    """
+
+    evaluations_per_step = 1
+
+    def __init__(self, proposal: Proposal, temperature: float = 1.0) -> None:
+        self.proposal = proposal
+        self._temperature = check_temperature(temperature)
+
+    @property
+    def temperature(self) -> float:
+        """T, as given: the kernel is exact."""
+        return self._temperature
+
+    def gaussian_precision(self, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """T / variance: no bias."""
+        return self.temperature / variance
+
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+        """Chains at x with their energies."""
+        return State(x.detach(), _energies(energy, x), None, 0)
+
+    def step(
+        self,
+        energy: Callable[[Tensor], Tensor],
+        state: State,
+        generator: torch.Generator | None,
+        draw: tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]] | None = None,
+    ) -> tuple[State, Info]:
+        """One transition; `draw` is (y, u)."""
+        x, log_q = state.x, self.proposal.log_prob
+        y, u = draw if draw is not None else self._draw(x, generator)
+        energy_y = _energies(energy, y)
+        with torch.no_grad():
+            log_ratio = (state.energy - energy_y) / self._temperature + log_q(x) - log_q(y)
+        log_ratio = checked_log_ratio(self, log_ratio, energy_y)
+        accepted = u.log() < log_ratio
+        after = State(select(accepted, y, x), select(accepted, energy_y, state.energy), None, state.step + 1)
+        return after, Info(state.energy, None, log_ratio.clamp(max=0).exp(), None)
+
+    def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        y = self.proposal.sample(len(x), generator)
+        return y, torch.rand(x.shape[:1], generator=generator, dtype=x.dtype, device=x.device)
+
+
+@torch.no_grad()
+def _energies(energy: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    return energy(x)

@@ -1,0 +1,132 @@
+"""What a transition kernel is: one step of a Markov chain on events, with its diagnostics returned."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ebm_lab.energies.energy import energy_and_gradient
+
+
+class State(NamedTuple):
+    """Where a batch of chains stands, and what is already known there.
+
+    Attributes:
+        x: the chains' events.
+        energy: E(x) of each event, or None where the kernel does not keep it.
+        gradient: ∇E(x), or None where the kernel does not keep it.
+        step: steps taken in this run; step-size schedules read it.
+    """
+
+    x: Float[Tensor, "batch *shape"]
+    energy: Float[Tensor, " batch"] | None
+    gradient: Float[Tensor, "batch *shape"] | None
+    step: int
+
+
+class Info(NamedTuple):
+    """What one step tells about itself; every entry is of the state that the step left from.
+
+    Attributes:
+        energy: E(x) of each event before the step.
+        gradient: ∇E(x) before the step, as the energy gave it (unclipped).
+        acceptance: acceptance probability of each event's proposal; None for kernels that accept always.
+        clipped: fraction of each event's coordinates whose gradient was clipped or whose value was clamped;
+            None where neither is on.
+    """
+
+    energy: Float[Tensor, " batch"]
+    gradient: Float[Tensor, "batch *shape"] | None
+    acceptance: Float[Tensor, " batch"] | None
+    clipped: Float[Tensor, " batch"] | None
+
+
+class Kernel(ABC):
+    """A Markov transition kernel for p(x) = exp(-E(x) / T) / Z, with independent chains along the batch axis.
+
+    A kernel differentiates in x only and never in an energy's parameters; run it through `run_chains`,
+    which also freezes the energy. Random numbers come from `generator` (on the device of x) unless a
+    `draw` is handed in.
+    """
+
+    evaluations_per_step: int
+
+    @property
+    @abstractmethod
+    def temperature(self) -> float | None:
+        """Temperature T of the law exp(-E/T) that the kernel aims at; None where there is no such law."""
+
+    @abstractmethod
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+        """The state of chains that start at x."""
+
+    @abstractmethod
+    def step(
+        self,
+        energy: Callable[[Tensor], Tensor],
+        state: State,
+        generator: torch.Generator | None,
+        draw: Tensor | tuple[Tensor, Tensor] | None = None,
+    ) -> tuple[State, Info]:
+        """One transition of every chain; `draw` replaces the kernel's random numbers."""
+
+    @abstractmethod
+    def gaussian_precision(self, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """λ at which the stationary variance on E = λx²/2 is `variance`: T / variance for an exact kernel.
+
+        The closed form against which objectives that sample are verified.
+        """
+
+    def describe(self) -> str:
+        """What is on that keeps the kernel from its textbook law, or an empty string."""
+        return ""
+
+
+def evaluated(kernel: Kernel, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+    """The start of a kernel that keeps E and ∇E; refuses a start where the energy is not finite."""
+    energies, gradient = energy_and_gradient(energy, x)
+    if not energies.isfinite().all():
+        raise FloatingPointError(
+            f"{type(kernel).__name__} cannot start at events whose energy is not finite "
+            f"({int((~energies.isfinite()).sum())} of {len(energies)})"
+        )
+    return State(x.detach(), energies, gradient, 0)
+
+
+def checked_log_ratio(
+    kernel: Kernel, log_ratio: Float[Tensor, " batch"], proposed_energy: Float[Tensor, " batch"]
+) -> Float[Tensor, " batch"]:
+    """The log acceptance ratio, -inf where the proposal has no density (E = +inf).
+
+    Raises:
+        FloatingPointError: when a ratio is NaN or +inf: the energy or its gradient is NaN, or E = -inf.
+    """
+    log_ratio = log_ratio.masked_fill(proposed_energy == torch.inf, -torch.inf)
+    broken = log_ratio.isnan() | (log_ratio == torch.inf)
+    if broken.any():
+        raise FloatingPointError(
+            f"{type(kernel).__name__} met an acceptance ratio that is not a number for "
+            f"{int(broken.sum())} of {len(broken)} events: E or ∇E is NaN, or E is -inf, at the proposal"
+        )
+    return log_ratio
+
+
+def select(
+    accepted: Bool[Tensor, " batch"],
+    proposal: Float[Tensor, "batch *shape"],
+    x: Float[Tensor, "batch *shape"],
+) -> Float[Tensor, "batch *shape"]:
+    """The proposal where an event is accepted, x elsewhere: one decision per event."""
+    return torch.where(accepted.view(-1, *[1] * (x.dim() - 1)), proposal, x)
+
+
+def check_temperature(temperature: float, zero_allowed: bool = False) -> float:
+    """The temperature as a float, or a ValueError with one sentence."""
+    smallest = "at least 0" if zero_allowed else "positive"
+    number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not number or not 0 <= temperature < torch.inf or (temperature == 0 and not zero_allowed):
+        raise ValueError(f"temperature must be a finite number, {smallest}, got {temperature!r}")
+    return float(temperature)
