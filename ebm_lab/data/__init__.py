@@ -1,0 +1,34 @@
+"""Data sets in memory, and the exact densities behind those that have one."""
+
+from ebm_lab.data.batch import Batch
+from ebm_lab.data.checkerboard import Checkerboard
+from ebm_lab.data.density import Density
+from ebm_lab.data.density_data import DensityData
+from ebm_lab.data.dequantisation import bits_per_dim, dequantise, log_jacobian
+from ebm_lab.data.digits import Digits
+from ebm_lab.data.folder import Folder
+from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
+from ebm_lab.data.in_memory import InMemoryData
+from ebm_lab.data.loader import EvaluationLoader, IterationLoader
+from ebm_lab.data.npz import Npz
+from ebm_lab.data.splits import Splits
+
+__all__ = [
+    "Batch",
+    "Checkerboard",
+    "Density",
+    "DensityData",
+    "Digits",
+    "EvaluationLoader",
+    "Folder",
+    "Gaussian",
+    "GaussianMixture",
+    "InMemoryData",
+    "IsotropicMixture",
+    "IterationLoader",
+    "Npz",
+    "Splits",
+    "bits_per_dim",
+    "dequantise",
+    "log_jacobian",
+]

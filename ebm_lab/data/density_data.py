@@ -1,0 +1,64 @@
+"""Data drawn from a known density, so that every result can be judged against the truth."""
+
+from collections.abc import Sequence
+
+import torch
+
+from ebm_lab.data.batch import Batch
+from ebm_lab.data.checks import check_integer
+from ebm_lab.data.density import Density
+from ebm_lab.data.in_memory import InMemoryData
+from ebm_lab.data.seeding import seeded_generator
+from ebm_lab.data.splits import Splits
+
+
+class DensityData(InMemoryData):
+    """Independent draws from a density. Each split has its own stream: its events depend on no other's size.
+
+    Args:
+        density: what to draw from.
+        dim: number of coordinates, the density's.
+        shape: (dim,).
+        num_train, num_val, num_test: events of each split, at least 1.
+        batch_size: training events per iteration and process.
+        seed: of the draws, at least 0; the same data whatever the run's seed.
+        order_seed: of the order of training batches.
+
+    Raises:
+        ValueError: a number outside of its range, or a density of another dimension.
+    """
+
+    def __init__(
+        self,
+        *,
+        density: Density,
+        dim: int,
+        shape: Sequence[int],
+        order_seed: int,
+        num_train: int = 50_000,
+        num_val: int = 5_000,
+        num_test: int = 10_000,
+        batch_size: int = 256,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            shape=shape, batch_size=batch_size, order_seed=order_seed, domain="real", density=density
+        )
+        if density.dim != dim or self.shape != (dim,):
+            raise ValueError(
+                f"dim must be that of the density and the only axis of shape, got dim={dim}, "
+                f"shape={list(self.shape)} and a density on {density.dim} coordinates"
+            )
+        self.num_train = check_integer("num_train", num_train, at_least=1)
+        self.num_val = check_integer("num_val", num_val, at_least=1)
+        self.num_test = check_integer("num_test", num_test, at_least=1)
+        self.seed = check_integer("seed", seed, at_least=0)
+
+    def load(self) -> Splits:
+        """Draw in float64 on the CPU: the same data on every device."""
+        sizes = (self.num_train, self.num_val, self.num_test)
+        draws = [
+            self.density.sample(num, seeded_generator(self.seed, split), torch.float64).float()
+            for split, num in enumerate(sizes)
+        ]
+        return Splits(*(Batch(x) for x in draws), source=f"{type(self.density).__name__} draws")

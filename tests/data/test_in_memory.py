@@ -1,0 +1,152 @@
+import itertools
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from ebm_lab.data import Batch, InMemoryData, Splits, dequantise
+from ebm_lab.data.splits import split_at_random
+from ebm_lab.errors import UserError
+
+
+class Given(InMemoryData):
+    """Data as a test hands them in."""
+
+    def __init__(self, train, *, labels=None, **kwargs):
+        defaults = {"shape": train.shape[1:], "batch_size": 4, "order_seed": 0, "domain": "real"}
+        super().__init__(**(defaults | kwargs))
+        self.given, self.labels, self.loads = train, labels, 0
+
+    def load(self):
+        self.loads += 1
+        train = Batch(self.given, self.labels)
+        return Splits(
+            train, Batch(self.given[:3], self.labels), Batch(self.given[:2], self.labels), "the test"
+        )
+
+
+LEVELS = torch.arange(24).remainder(5).view(12, 2)
+
+
+def test_setup_loads_once():
+    data = Given(torch.arange(24.0).view(12, 2))
+    data.setup()
+    x = data.train_x
+    data.setup("fit")
+    assert data.loads == 1 and data.train_x is x
+    assert (data.train_labels, data.num_classes, data.log_jacobian_to_levels) == (None, None, 0.0)
+
+
+def test_data_go_to_the_trainers_device_and_ranks_share_them():
+    data = Given(LEVELS.repeat(2, 1), levels=5, domain="image")
+    data.trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("meta")), global_rank=1, world_size=2
+    )
+    data.setup()
+    assert {t.device.type for t in (data.train_x, data.val_x, data.test_x, data._train_source)} == {"meta"}
+
+
+def test_loader_takes_rank_and_seed():
+    data = Given(torch.arange(24.0).view(12, 2), order_seed=7)
+    data.trainer = SimpleNamespace(
+        strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=1, world_size=2
+    )
+    data.setup()
+    loader = data.train_dataloader()
+    assert (loader.rank, loader.world_size, loader.seed) == (1, 2, 7)
+
+
+def test_training_batches_are_dequantised_anew_and_held_out_data_once():
+    data = Given(LEVELS, levels=5, domain="image", batch_size=12)
+    data.setup()
+    first, second = (b.x for b in itertools.islice(data.train_dataloader(), 2))
+    floor = lambda x: ((x + 1) / 2 * 5).floor().flatten().sort().values  # noqa: E731
+    assert not torch.equal(first.sort(0).values, second.sort(0).values)
+    for x in (first, second, data.train_x):
+        assert torch.equal(floor(x), LEVELS.float().flatten().sort().values)
+    again = Given(LEVELS, levels=5, domain="image", order_seed=9)
+    again.setup()
+    assert torch.equal(data.val_x, again.val_x) and torch.equal(data.train_x, again.train_x)
+    assert not torch.equal(data.train_x[:2], data.test_x)
+    assert data.log_jacobian_to_levels == pytest.approx(2 * math.log(5 / 2))
+
+
+def test_dequantised_data_fill_their_bins_evenly():
+    data = Given(torch.zeros(20_000, 1), levels=4, domain="image", batch_size=20_000)
+    data.setup()
+    low, high = dequantise(torch.zeros(2), 4, torch.tensor([0.0, 1.0])).tolist()
+    x = next(iter(data.train_dataloader())).x
+    error = (high - low) / math.sqrt(12 * len(x))
+    assert low <= x.min() and x.max() <= high
+    assert abs(float(x.mean()) - (low + high) / 2) < 4 * error
+
+
+def test_classes_are_counted():
+    data = Given(torch.zeros(3, 2), labels=torch.tensor([0, 4, 1]), batch_size=3)
+    data.setup()
+    assert data.num_classes == 5 and data.train_labels.tolist() == [0, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Given(torch.zeros(8, 3), shape=(2,)), r"train split of the test has events of shape \[3\]"),
+        (
+            lambda: Given(torch.tensor([[math.nan, 1.0], [math.inf, 0.0]]), batch_size=1),
+            "the train split of the test has 1 NaN and 1 infinite values of 4",
+        ),
+        (
+            lambda: Given(torch.full((4, 1), 1e300, dtype=torch.float64)),
+            "0 NaN and 4 infinite",
+        ),
+        (lambda: Given(torch.zeros(3, 2)), "data.batch_size=4 on 1 .* exceeds the 3 training .* at most 3"),
+        (
+            lambda: Given(LEVELS, levels=4, domain="image"),
+            "integers from 0 to 3 and holds numbers from 0 to 4",
+        ),
+        (lambda: Given(LEVELS / 2, levels=4, domain="image"), "must hold integers from 0 to 3"),
+        (lambda: Given(LEVELS - 1, levels=9, domain="image"), "holds numbers from -1 to 3"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused(make, message):
+    with pytest.raises(UserError, match=message):
+        make().setup()
+
+
+def test_bytes_use_all_256_levels():
+    data = Given(torch.arange(256, dtype=torch.uint8).view(-1, 1), levels=256, domain="image")
+    data.setup()
+    assert torch.equal(((data.train_x + 1) / 2 * 256).floor()[:, 0], torch.arange(256.0))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be an integer, at least 1, got 0"),
+        ({"order_seed": -1}, "order_seed must be an integer, at least 0, got -1"),
+        ({"domain": "images"}, "domain must be one of real, image, binary, categorical, got 'images'"),
+        ({"levels": 1}, "levels must be an integer, at least 2, got 1"),
+        ({"shape": []}, "shape must name at least one axis"),
+        ({"shape": [0]}, "every axis of shape must be an integer, at least 1, got 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Given(torch.zeros(8, 2), **arguments)
+
+
+def test_random_splits_are_disjoint_and_fixed():
+    events = Batch(torch.arange(20)[:, None], torch.arange(20))
+    splits = split_at_random(events, 3, 4, 5, "numbers")
+    rows = [s.x[:, 0].tolist() for _, s in splits.named()]
+    assert [len(r) for r in rows] == [13, 3, 4]
+    assert sorted(sum(rows, [])) == list(range(20))
+    assert all(torch.equal(s.x[:, 0], s.label) for _, s in splits.named())
+    assert torch.equal(split_at_random(events, 3, 4, 5, "numbers").test.x, splits.test.x)
+    assert not torch.equal(split_at_random(events, 3, 4, 6, "numbers").test.x, splits.test.x)
+
+
+def test_too_few_events_to_split():
+    with pytest.raises(UserError, match="numbers has 4 events, too few to split"):
+        split_at_random(Batch(torch.zeros(4, 1)), 2, 2, 0, "numbers")
