@@ -1,0 +1,228 @@
+"""The final evaluation of a run: every number that can be known about it, and nothing that cannot."""
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ebm_lab.data import Density, InMemoryData, bits_per_dim
+from ebm_lab.data.seeding import seeded_generator
+from ebm_lab.energies import Energy, frozen, score
+from ebm_lab.evaluation.divergences import (
+    fisher_divergence,
+    grid_entropy,
+    grid_kl,
+    median_bandwidths,
+    mmd,
+    negative_log_likelihood,
+)
+from ebm_lab.evaluation.energies import energy_gap
+from ebm_lab.evaluation.importance import importance_log_partition
+from ebm_lab.evaluation.measurement import Measurement
+from ebm_lab.evaluation.quadrature import Grid, LogPartition, NotIntegrable, log_partition
+from ebm_lab.noise import Gaussian
+from ebm_lab.objectives import Objective
+from ebm_lab.samplers import Kernel
+
+EVALUATING = 4  # random stream of a seed
+WIDER = 1.2  # first box of the quadrature over the data's own: most models then need no second
+NUM_IMPORTANCE = 50_000  # noise samples behind log Z by importance sampling
+MIN_EFFECTIVE = 1_000  # fewer effective ones, and neither log Z nor its error bar is reported
+
+
+class Findings(NamedTuple):
+    """Numbers, what to know about them, and the samples and densities that the pictures are made of.
+
+    Attributes:
+        log_density: of the model on `grid`, normalised on R² or, where that is impossible, on the grid.
+    """
+
+    measurements: list[Measurement]
+    notes: list[str]
+    samples: Tensor
+    grid: Grid | None
+    log_density: Tensor | None
+
+
+class Evaluation:
+    """What is measured at the end of a run.
+
+    Args:
+        kernel: draws the samples, where the objective has no way of its own.
+        num_steps: its steps, from the run's noise.
+        num_samples: how many samples are drawn and how many held-out events they are compared with.
+        grid_points: points an axis of the quadrature in two dimensions.
+        seed: of the generator; evaluation never touches the training's.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: Kernel,
+        num_steps: int = 500,
+        num_samples: int = 2000,
+        grid_points: int = 201,
+        seed: int = 0,
+    ) -> None:
+        if num_steps < 1 or num_samples < 3 or grid_points < 11 or grid_points % 2 == 0:
+            raise ValueError(
+                "evaluation needs num_steps >= 1, num_samples >= 3 and an odd grid_points >= 11, got "
+                f"{num_steps}, {num_samples} and {grid_points}"
+            )
+        self.kernel = kernel
+        self.num_steps = num_steps
+        self.num_samples = num_samples
+        self.grid_points = grid_points
+        self.seed = seed
+
+    def __call__(self, objective: Objective, data: InMemoryData) -> Findings:
+        """Measure a trained (or untrained) objective on the test set."""
+        generator = seeded_generator(self.seed, EVALUATING, device=objective.device)
+        with objective.uncounted(), objective.drawing_from(generator):
+            return self._measure(objective, data, generator)
+
+    def _measure(self, objective: Objective, data: InMemoryData, generator: torch.Generator) -> Findings:
+        test_x = data.test_x.to(objective.device, objective.dtype)
+        samples = objective.generate(self.num_samples, self.kernel, self.num_steps, generator)
+        model = objective.model()
+        measurements = list(_compare_samples(samples, test_x[: self.num_samples], data, generator))
+        if isinstance(model, Energy):
+            gap, error = energy_gap(model, test_x[: self.num_samples], samples)
+            measurements.append(
+                Measurement("energy_gap", gap, error, "nats", "mean E(test) - mean E(samples)")
+            )
+        grid = log_density = None
+        notes: list[str] = []
+        if isinstance(model, Energy) and data.shape == (2,) and data.density is not None:
+            half_width = WIDER * objective.target(data.density).bounds
+            grid = Grid(half_width, self.grid_points, 2, objective.dtype, objective.device)
+            log_density = -grid.evaluate(model)
+            try:
+                log_z = log_partition(model, grid.half_width, grid.num_points)
+            except (NotIntegrable, ValueError) as error:
+                notes.append(f"No log Z, likelihood or KL: {error}.")
+                log_density = log_density - grid.log_integrate(log_density)[0]
+            else:
+                log_density = log_density - log_z.value
+                measurements = _by_quadrature(objective, data, test_x, log_z, grid.spacing) + measurements
+        elif isinstance(model, Energy):
+            measurements = list(_by_importance(objective, model, data, test_x, generator)) + measurements
+        if data.density is not None:
+            measurements += _fisher(objective, model, data, generator, self.num_samples)
+        own = objective.measurements(data)
+        measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
+        return Findings(measurements, notes, samples, grid, log_density)
+
+
+def _by_quadrature(
+    objective: Objective, data: InMemoryData, test_x: Tensor, log_z: LogPartition, spacing: float
+) -> list[Measurement]:
+    """Likelihood and both divergences, exact up to the stated error of the grid."""
+    num_points = 2 * round(log_z.half_width / spacing) + 1
+    grid = Grid(log_z.half_width, num_points, 2, objective.dtype, objective.device)
+    found = list(_log_z(objective, log_z))
+    if not objective.claims_likelihood():
+        return found
+    target = objective.target(data.density)
+    log_model = -grid.evaluate(objective.model()) - log_z.value
+    log_data = grid.evaluate(target.log_prob)
+    of = "the data" if target is data.density else "the noised data, which the method learns"
+    nll, error = negative_log_likelihood(
+        objective.model(), log_z.value, objective.corrupted(test_x), log_z.error
+    )
+    return [
+        *found,
+        Measurement("nll", nll, error, "nats", f"of {of}, test events, with log Z by quadrature"),
+        _entropy(target, of, log_data, grid),
+        *_divergences(log_data, log_model, grid),
+    ]
+
+
+def _log_z(objective: Objective, log_z: LogPartition) -> Iterator[Measurement]:
+    box = f"quadrature on [-{log_z.half_width:.3g}, {log_z.half_width:.3g}]²"
+    yield Measurement("log_z", log_z.value, log_z.error, "nats", f"of the model, {box}")
+    if objective.log_z() is not None:
+        yield Measurement("log_z_learned", objective.log_z(), None, "nats", "the objective's own")
+
+
+def _entropy(target: Density, of: str, log_data: Tensor, grid: Grid) -> Measurement:
+    exact = target.entropy()
+    value, error = (exact, 0.0) if exact is not None else grid_entropy(log_data, grid)
+    return Measurement("entropy", value, error, "nats", f"of {of}: no nll can be lower in expectation")
+
+
+def _divergences(log_data: Tensor, log_model: Tensor, grid: Grid) -> Iterator[Measurement]:
+    forward, error = grid_kl(log_data, log_model, grid)
+    yield Measurement("kl_data_model", forward, error, "nats", "KL(data ‖ model) by quadrature")
+    backward, error = grid_kl(log_model, log_data, grid)
+    yield Measurement("kl_model_data", backward, error, "nats", "KL(model ‖ data) by quadrature")
+
+
+def _by_importance(
+    objective: Objective, model: Energy, data: InMemoryData, test_x: Tensor, generator: torch.Generator
+) -> Iterator[Measurement]:
+    """log Z from the run's noise and the likelihood that follows, where enough samples carry the weight."""
+    if objective.log_z() is not None:
+        yield Measurement("log_z_learned", objective.log_z(), None, "nats", "the objective's own")
+    log_z = importance_log_partition(model, objective.noise, NUM_IMPORTANCE, generator)
+    if log_z.effective_samples < MIN_EFFECTIVE:
+        return
+    note = f"importance sampling from the noise, {log_z.effective_samples:.0f} effective samples; errs low"
+    yield Measurement("log_z", log_z.value, log_z.error, "nats", note)
+    if not objective.claims_likelihood():
+        return
+    x = objective.corrupted(test_x)
+    of = "test events" if x is test_x else "noised test events, which the method learns"
+    nll, error = negative_log_likelihood(model, log_z.value, x, log_z.error)
+    yield Measurement("nll", nll, error, "nats", f"{of}, with log Z by importance sampling; errs low")
+    if data.levels is not None and x is test_x:
+        bits = bits_per_dim(-nll, data.shape, data.levels)
+        scale = math.prod(data.shape) * math.log(2)
+        yield Measurement("bits_per_dim", bits, error / scale, "bits", "of the integer pixels; errs low")
+    entropy = objective.target(data.density).entropy() if data.density is not None else None
+    if entropy is not None:
+        yield Measurement("entropy", entropy, 0.0, "nats", "no nll can be lower in expectation")
+
+
+def _compare_samples(
+    samples: Tensor, test_x: Tensor, data: InMemoryData, generator: torch.Generator
+) -> Iterator[Measurement]:
+    """MMD² of the samples, and of a Gaussian with the training data's mean and covariance beside it."""
+    bandwidths = median_bandwidths(data.test_x)
+    value, error = mmd(samples, test_x, *bandwidths)
+    note = (
+        f"MMD² of {len(samples)} samples to {len(test_x)} test events, mean of Gaussian kernels of widths "
+        f"{bandwidths[0]:.2g} to {bandwidths[-1]:.2g}"
+    )
+    yield Measurement("mmd", value, error, "", note)
+    gaussian = Gaussian(data.shape).to(samples)
+    gaussian.fit(data.train_x.to(samples))
+    value, error = mmd(gaussian.sample(len(samples), generator), test_x, *bandwidths)
+    yield Measurement("mmd_gaussian", value, error, "", "the same for a Gaussian fitted to the training data")
+
+
+def _fisher(
+    objective: Objective,
+    model: Any,
+    data: InMemoryData,
+    generator: torch.Generator,
+    num: int,
+) -> list[Measurement]:
+    """Fisher divergence to the density that the method learns, and to the data's own where that differs."""
+    target = objective.target(data.density)
+    densities = {"fisher": (target, "to the density that the method learns")}
+    if target is not data.density:
+        densities["fisher_data"] = (data.density, "to the data's own density")
+    found = []
+    for name, (density, note) in densities.items():
+        x = density.sample(num, generator, objective.dtype).to(objective.device)
+        with frozen(model):
+            value, error = fisher_divergence(functools.partial(score, model), density, x)
+        found.append(Measurement(name, value, error, "", f"½ E‖score - true score‖² {note}"))
+    return found
