@@ -1,0 +1,25 @@
+"""Training methods: one file each, its pure loss first, then its LightningModule."""
+
+from ebm_lab.objectives.cd import ContrastiveDivergence
+from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.objectives.nce import NoiseContrastiveEstimation
+from ebm_lab.objectives.objective import Objective, Parts, Player
+from ebm_lab.objectives.optimization import Optimization
+from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
+from ebm_lab.objectives.short_run import ShortRun
+from ebm_lab.objectives.ssm import SlicedScoreMatching
+
+__all__ = [
+    "ContrastiveDivergence",
+    "DenoisingScoreMatching",
+    "GaussianTruth",
+    "NoiseContrastiveEstimation",
+    "Objective",
+    "Optimization",
+    "Parts",
+    "PersistentContrastiveDivergence",
+    "Player",
+    "ShortRun",
+    "SlicedScoreMatching",
+]

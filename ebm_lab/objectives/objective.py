@@ -1,0 +1,417 @@
+"""What all training methods share: players, iterations, held-out loss, exact checkpoints."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from ebm_lab.data import Batch, InMemoryData
+from ebm_lab.data.seeding import seeded_generator
+from ebm_lab.energies import Energy, ScoreNetwork, Tempered
+from ebm_lab.errors import Diverged, UserError
+from ebm_lab.noise import Noise
+from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.objectives.optimization import Optimization
+from ebm_lab.samplers import Kernel, run_chains
+
+log = logging.getLogger("ebm_lab")
+
+TRAINING, HELD_OUT = 0, 1  # random streams of a seed
+
+
+class Parts(NamedTuple):
+    """What a run hands to its objective: built once, shared by all who need it.
+
+    A method with a network of its own in the place of the energy, nested in its YAML, hands it on:
+    `super().__init__(parts._replace(energy=network))`.
+    """
+
+    energy: Energy
+    sampler: Kernel
+    noise: Noise
+    optimizer: Optimization
+
+
+@dataclass(frozen=True)
+class Player:
+    """One of the networks that learn.
+
+    Args:
+        loss: the player's own loss of a batch, minimised in its own parameters only.
+        module: the network; all its parameters learn unless `groups` says otherwise.
+        optimization: optimizer, schedule, clip and micro-batches.
+        steps: optimizer steps per iteration.
+        groups: parameter groups as `torch.optim` takes them; a group's `lr_factor` multiplies its rate.
+    """
+
+    loss: Callable[[Batch], Tensor]
+    module: nn.Module
+    optimization: Optimization
+    steps: int = 1
+    groups: list[dict[str, Any]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"a player takes at least 1 step an iteration, got steps={self.steps}")
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The groups, or one group of all parameters that learn."""
+        return self.groups or [{"params": [p for p in self.module.parameters() if p.requires_grad]}]
+
+
+class Objective(LightningModule):
+    """A training method: its loss, what it watches, and the model that it leaves behind.
+
+    A method with one network writes `loss`. A method with several overrides `players`; they step in the
+    order of that dictionary, once an iteration or `steps` times, each on the iteration's batch. One batch
+    is one iteration: length, checkpoints, schedules and the x-axis of every plot count iterations.
+
+    Class attributes (what the method accepts and how it is judged):
+        domains: kinds of data, of real, image, binary and categorical.
+        needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
+        minimal_batch: smallest batch on which the loss is defined.
+        has_held_out_loss: the loss means something on data that were not trained on.
+        monitor: metric by which the best checkpoint is chosen, lower is better.
+        trains_by_sampling: negatives are drawn by the run's kernel at its temperature, which `model` applies.
+        truth_overrides: overrides under which the known truth is posed, such as "objective.num_steps=10",
+            where the usual numbers would take long or leave no closed form.
+        notes: what a reader of the results must know, one sentence each.
+    """
+
+    domains: ClassVar[frozenset[str]] = frozenset({"real", "image"})
+    needs_second_derivatives: ClassVar[bool] = False
+    minimal_batch: ClassVar[int] = 1
+    has_held_out_loss: ClassVar[bool] = False
+    monitor: ClassVar[str] = "val/mmd"
+    trains_by_sampling: ClassVar[bool] = False
+    truth_overrides: ClassVar[tuple[str, ...]] = ()
+    notes: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.energy = parts.energy
+        self.noise = parts.noise
+        self.sampler = parts.sampler
+        self.optimization = parts.optimizer
+        self.seed = 0
+        self.iteration = 0
+        self.energy_evaluations = 0
+        self.metrics: dict[str, float | Tensor] = {}
+        self.losses: dict[str, Tensor] = {}
+        self._generator: torch.Generator | None = None
+        self._borrowed: torch.Generator | None = None
+        self._saved_generator: dict[str, Any] | None = None
+        self.energy.register_forward_pre_hook(self._count_evaluations)
+
+    # --- what a method writes -------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """The method's loss, a mean over the batch; used by the default single player."""
+        raise NotImplementedError(f"{type(self).__name__} must write loss, or players")
+
+    def players(self) -> dict[str, Player]:
+        """Who learns, in the order in which they step."""
+        return {"energy": Player(self.loss, self.energy, self.optimization)}
+
+    def held_out_loss(self, batch: Batch) -> Float[Tensor, ""]:
+        """The loss that is judged on held-out data: the first player's, unless a method has a better one."""
+        return next(iter(self.players().values())).loss(batch)
+
+    def check(self, data: InMemoryData) -> None:
+        """Refuse data and energies that the method cannot train on, before anything is fitted.
+
+        Raises:
+            UserError: one sentence with the choices that work.
+        """
+        name = type(self).__name__
+        if data.domain not in self.domains:
+            raise UserError(
+                f"{name} trains on {' or '.join(sorted(self.domains))} data, these are {data.domain}"
+            )
+        if self.needs_second_derivatives and not self.energy.twice_differentiable:
+            raise UserError(
+                f"{name} differentiates the score, and the Hessian of this energy is zero almost everywhere: "
+                "choose a smooth activation, such as energy.activation=silu"
+            )
+        for player in self.players().values():
+            parts, size = player.optimization.micro_batches, data.batch_size
+            if size % parts or size // parts < self.minimal_batch:
+                raise UserError(
+                    f"data.batch_size={size} must divide into micro_batches={parts} equal parts of at least "
+                    f"{self.minimal_batch}"
+                )
+
+    def fit_densities(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Fit noise and base terms to events of the law that the method learns."""
+        x = self.corrupted(x)
+        for module in self.modules():
+            if isinstance(module, Noise):
+                module.fit(x)
+
+    def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Look at the training data once, before the first step, with everything fitted."""
+
+    def corrupted(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, "num *shape"]:
+        """Events of the law that the method learns, from events of the data: noised ones for some methods.
+
+        Noise and base terms are fitted to these, and `target` is their density.
+        """
+        return x
+
+    def model(self) -> Energy | ScoreNetwork:
+        """The trained model, x -> E(x) with p(x) = exp(-E(x)) / Z: base term and temperature applied.
+
+        Where chains had no temperature (a clip, a clamp) it is E as it stands, and no likelihood is claimed.
+        """
+        temperature = self.sampler.temperature if self.trains_by_sampling else 1.0
+        return self.energy if temperature in (None, 1) else Tempered(self.energy, temperature)
+
+    def log_z(self) -> float | None:
+        """The learned log Z of `model`, where the method has one."""
+        return None
+
+    def claims_likelihood(self) -> bool:
+        """Whether exp(-E) of `model` is the law that was trained, so that a likelihood means something."""
+        return not self.trains_by_sampling or self.sampler.temperature is not None
+
+    def measurements(self, data: InMemoryData) -> dict[str, tuple[float, float | None, str, str]]:
+        """The method's own final numbers beside those of every run: name -> value, error, unit, note."""
+        return {}
+
+    def target(self, density: Any) -> Any:
+        """The density that the method learns from data of law `density`."""
+        return density
+
+    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+        """Samples as this method makes them: `num_steps` of `kernel` on the model, from the noise."""
+        model = self.model()
+        if not isinstance(model, Energy):
+            raise UserError(f"{type(self).__name__} leaves no energy: it must write its own generate")
+        return run_chains(kernel, model, self.noise.sample(num, generator), num_steps, generator).x
+
+    def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
+        """The precision that the method learns on `truth`, its known bias included."""
+        return truth.precision
+
+    def known_truth(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
+        """What the method learns on `truth`, by name of what is learned."""
+        return truth.expected(self.true_precision(truth))
+
+    def learned(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
+        """What was learned on `truth`, under the same names as `known_truth`."""
+        return truth.learned(self.energy)
+
+    def chain_state(self) -> dict[str, Any]:
+        """What this process must find again on resume besides weights: chains, ages (numbers, tensors)."""
+        return {}
+
+    def load_chain_state(self, state: dict[str, Any]) -> None:
+        """Take back what `chain_state` gave."""
+
+    # --- randomness -------------------------------------------------------------------------------
+
+    @property
+    def generator(self) -> torch.Generator:
+        """The generator of all draws in training, on the module's device; one a process."""
+        if self._borrowed is not None:
+            return self._borrowed
+        if self._generator is None or self._generator.device.type != self.device.type:
+            self._generator = self._first_or_saved_generator()
+        return self._generator
+
+    def _first_or_saved_generator(self) -> torch.Generator:
+        saved, self._saved_generator = self._saved_generator, None
+        if saved is None:
+            return seeded_generator(self.seed, TRAINING, self.global_rank, device=self.device)
+        if saved["device"] == self.device.type:
+            generator = torch.Generator(self.device)
+            generator.set_state(saved["state"])
+            return generator
+        log.info(
+            "checkpoint from a %s, this is a %s: random numbers start anew", saved["device"], self.device.type
+        )
+        return seeded_generator(self.seed, TRAINING, self.global_rank, self.iteration, device=self.device)
+
+    def normal_like(self, x: Tensor) -> Tensor:
+        """z ~ N(0, I) of x's shape, from this objective's generator."""
+        return torch.randn(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
+
+    @contextmanager
+    def drawing_from(self, generator: torch.Generator) -> Iterator[None]:
+        """Draw from `generator` inside, so that looking at the model leaves training as it was."""
+        before, self._borrowed = self._borrowed, generator
+        try:
+            yield
+        finally:
+            self._borrowed = before
+
+    @contextmanager
+    def uncounted(self) -> Iterator[None]:
+        """Evaluations of the energy inside are no part of the training budget."""
+        before = self.energy_evaluations
+        try:
+            yield
+        finally:
+            self.energy_evaluations = before
+
+    # --- training ---------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Refuse half precision: the clip and the test for finiteness would see the scaled loss."""
+        if str(self.trainer.precision).startswith("16"):
+            raise UserError(
+                f"trainer.precision={self.trainer.precision} scales the loss: use bf16-mixed or 32-true"
+            )
+
+    def configure_optimizers(self) -> tuple[list, list]:
+        """One optimizer and one schedule a player."""
+        self._players = self.players()
+        built = [p.optimization.build(p.parameter_groups()) for p in self._players.values()]
+        return [optimizer for optimizer, _ in built], [schedule for _, schedule in built]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        """One iteration: each player in turn takes its steps."""
+        self.metrics = {}
+        optimizers = self.optimizers(use_pl_optimizer=True)
+        schedules = self.lr_schedulers()
+        if len(self._players) == 1:
+            optimizers, schedules = [optimizers], [schedules]
+        for (name, player), optimizer, schedule in zip(
+            self._players.items(), optimizers, schedules, strict=True
+        ):
+            for _ in range(player.steps):
+                self._step(name, player, optimizer, batch)
+            self.metrics[self._named("lr", name)] = optimizer.param_groups[0]["lr"]
+            schedule.step()
+        self.iteration += 1
+        self._log_training()
+
+    def _step(self, name: str, player: Player, optimizer: Any, batch: Batch) -> None:
+        alone = len(self._players) == 1
+        if not alone:
+            self.toggle_optimizer(optimizer)
+        optimizer.zero_grad()
+        parts = player.optimization.micro_batches
+        total = 0.0
+        for part in batch.chunks(parts) if parts > 1 else [batch]:
+            loss = player.loss(part) / parts
+            self.manual_backward(loss)
+            total = total + loss.detach()
+        norm = self._clip(player, optimizer)
+        self.losses[name] = total
+        self.metrics |= {self._named("loss", name): total, self._named("gradient_norm", name): norm}
+        self._refuse_divergence(name, total, norm)
+        optimizer.step()
+        if not alone:
+            self.untoggle_optimizer(optimizer)
+
+    def _named(self, metric: str, player: str) -> str:
+        """`loss` of a single player, `loss_critic` and so on of several."""
+        return metric if len(self._players) == 1 else f"{metric}_{player}"
+
+    def _clip(self, player: Player, optimizer: Any) -> Tensor:
+        parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if not parameters:
+            raise RuntimeError(f"no parameter of {type(self).__name__} received a gradient")
+        norm = nn.utils.get_total_norm([p.grad for p in parameters])
+        if player.optimization.clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, player.optimization.clip, norm)
+        return norm
+
+    def _refuse_divergence(self, name: str, loss: Tensor, norm: Tensor) -> None:
+        """Stop before a non-finite number reaches the weights, on every rank at once."""
+        finite = torch.isfinite(loss + norm)
+        if self.trainer.world_size > 1:
+            finite = self.trainer.strategy.reduce(finite.float(), reduce_op="mean") == 1
+        if not finite:
+            seen = ", ".join(f"{k} {float(v):.4g}" for k, v in self.metrics.items())
+            raise Diverged(f"the loss of {name} is not finite at iteration {self.iteration + 1} ({seen})")
+
+    def record(self, **metrics: float | Tensor) -> None:
+        """Keep what a user of this method watches; logged as `train/name` or `val/name`.
+
+        Tensors stay on their device until they are logged.
+        """
+        self.metrics |= {k: v.detach() if isinstance(v, Tensor) else v for k, v in metrics.items()}
+
+    def _log_training(self) -> None:
+        """Every `log_every_n_steps` iterations, before a checkpoint of this iteration can be written."""
+        if self.iteration % self.trainer.log_every_n_steps == 0:
+            self.log_at_iteration("train", self.metrics)
+
+    def log_at_iteration(self, split: str, metrics: dict[str, float | Tensor]) -> None:
+        """Send `split/name` to every logger at this iteration."""
+        numbers = {f"{split}/{k}": float(v) for k, v in metrics.items()}
+        for logger in self.trainer.loggers:
+            logger.log_metrics(numbers, step=self.iteration)
+
+    # --- held-out loss ------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Every validation draws the same numbers, so that its losses can be compared."""
+        self._held_out: list[tuple[int, dict[str, float]]] = []
+        self._held_out_generator = seeded_generator(self.seed, HELD_OUT, device=self.device)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """The held-out loss, where the method has one."""
+        if not self.has_held_out_loss:
+            return
+        kept, self.metrics = self.metrics, {}
+        with torch.enable_grad(), self.drawing_from(self._held_out_generator), self.uncounted():
+            self.record(loss=self.held_out_loss(batch))
+        self._held_out.append((len(batch.x), {k: float(v) for k, v in self.metrics.items()}))
+        self.metrics = kept
+
+    def on_validation_epoch_end(self) -> None:
+        """Average over the batches, weighted by their sizes, and log as `val/name`."""
+        if not self._held_out:
+            return
+        total = sum(n for n, _ in self._held_out)
+        means = {k: sum(n * m[k] for n, m in self._held_out) / total for k in self._held_out[0][1]}
+        self.log_at_iteration("val", means)
+        self.log_dict({f"val/{k}": v for k, v in means.items()}, logger=False, sync_dist=True)
+
+    # --- checkpoints ---------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what Lightning does not keep: iterations, generators and chains, one set a rank."""
+        generator = {"device": self.device.type, "state": self.generator.get_state().clone()}
+        mine = {"generator": generator, "chains": self.chain_state()}
+        checkpoint["objective"] = {
+            "iteration": self.iteration,
+            "energy_evaluations": self.energy_evaluations,
+            "ranks": self.gather(mine),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Find everything again; refuse a checkpoint of another number of processes."""
+        saved = checkpoint["objective"]
+        self.iteration = saved["iteration"]
+        self.energy_evaluations = saved["energy_evaluations"]
+        world = self.trainer.world_size
+        if len(saved["ranks"]) != world:
+            raise UserError(
+                f"the checkpoint is of {len(saved['ranks'])} processes and this run has {world}: "
+                "resume with as many devices as it was started with"
+            )
+        mine = saved["ranks"][self.global_rank]
+        self._generator, self._saved_generator = None, mine["generator"]
+        self.load_chain_state(mine["chains"])
+
+    def gather(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
+        """What every process has, in the order of their ranks."""
+        if self.trainer.world_size == 1:
+            return [mine]
+        everyone: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(everyone, mine)
+        return everyone
+
+    def _count_evaluations(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self.energy_evaluations += len(inputs[0])
