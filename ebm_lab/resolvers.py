@@ -1,0 +1,79 @@
+"""What configs ask of files before anything is built, and without torch: the shape of the user's array."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from omegaconf import OmegaConf
+
+from ebm_lab.errors import UserError
+
+
+def register() -> None:
+    """Make `${npz_shape:path,key,root}` known to OmegaConf."""
+    OmegaConf.register_new_resolver("npz_shape", npz_shape, replace=True)
+
+
+def npz_shape(path: str, key: str, root: str) -> list[int]:
+    """Shape of one event of the array `key` (n, *shape) of an .npz file, from the array's header alone.
+
+    Raises:
+        UserError: when the file is missing or cut short, has no such array, or the array has no event axes.
+    """
+    import numpy as np
+
+    file = find_path(path, root)
+    with open_array(file, key) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
+        shape, _, _ = read(stream)
+    if len(shape) < 2:
+        raise UserError(
+            f"{file} holds {key} of shape {list(shape)}, the first axis counts events: store it as "
+            "(n, *shape), vectors as (n, dim)"
+        )
+    return list(shape[1:])
+
+
+def find_path(path: str, root: str) -> Path:
+    """The path as given, or under `root` where it is relative.
+
+    Raises:
+        UserError: when neither exists.
+    """
+    given, below = Path(path).expanduser(), Path(root).expanduser() / path
+    for candidate in (given, below):
+        if candidate.exists():
+            return candidate
+    places = f"{given}" if given.is_absolute() else f"{given.absolute()} nor {below.absolute()}"
+    raise UserError(f"there is no {places}: set data.path, or data.root to the folder that holds it")
+
+
+@contextmanager
+def open_array(file: Path, key: str) -> Iterator[IO[bytes]]:
+    """The array `key` of an .npz file as a stream in NumPy's .npy format.
+
+    Raises:
+        UserError: when the file cannot be read, here or while the stream is, or has no such array.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            _check_key(archive, file, key)
+            with archive.open(f"{key}.npy") as stream:
+                yield stream
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read as an .npz file ({error}), it may be cut short: write it again with "
+            f"numpy.savez(path, {key}=array)"
+        ) from error
+
+
+def _check_key(archive: zipfile.ZipFile, file: Path, key: str) -> None:
+    keys = [name.removesuffix(".npy") for name in archive.namelist()]
+    if key not in keys:
+        raise UserError(f"{file} has no array {key}: set the key to one of {', '.join(keys)}")

@@ -1,0 +1,81 @@
+"""A method of several players, with draws from the global generator too, continues exactly."""
+
+import functools
+
+import torch
+from commands import differences
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EMAWeightAveraging
+
+from ebm_lab.callbacks import Budget, Checkpoints
+from ebm_lab.data import DensityData
+from ebm_lab.data.point_sets import eight_gaussians
+from ebm_lab.energies import MLP
+from ebm_lab.noise import StandardGaussian
+from ebm_lab.objectives import Objective, Optimization, Parts, Player
+from ebm_lab.samplers import Langevin
+
+
+class Shift(torch.nn.Module):
+    """A generator: noise plus a learned shift."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = torch.nn.Parameter(torch.zeros(2))
+
+    def forward(self, z):
+        return z + self.shift
+
+
+class Toy(Objective):
+    """A critic and a generator of one shift, at their own paces, rates and schedules."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self.generate_from = Shift()
+
+    def players(self):
+        adam = functools.partial(torch.optim.Adam)
+        slow = Optimization(algorithm=adam, lr=0.01, schedule="linear", length=40)
+        return {
+            "energy": Player(self.energy_loss, self.energy, self.optimization, steps=2),
+            "generator": Player(self.generator_loss, self.generate_from, slow, steps=3),
+        }
+
+    def energy_loss(self, batch):
+        z = torch.randn(batch.x.shape, generator=self.generator)
+        fake = self.generate_from(z).detach() + 0.1 * torch.randn(batch.x.shape)  # the global generator
+        return self.energy(batch.x).mean() - self.energy(fake).mean()
+
+    def generator_loss(self, batch):
+        return self.energy(self.generate_from(torch.randn(batch.x.shape, generator=self.generator))).mean()
+
+
+def fit(folder, iterations, checkpoint=None) -> dict:
+    """Train to `iterations`, perhaps from a checkpoint; what last.ckpt then holds."""
+    torch.manual_seed(0)
+    optimization = Optimization(algorithm=functools.partial(torch.optim.Adam), lr=0.02)
+    parts = Parts(MLP((2,), width=8, depth=1), Langevin(0.1), StandardGaussian((2,)), optimization)
+    data = DensityData(
+        density=eight_gaussians(scale=0.3), dim=2, shape=[2], num_train=90, num_val=8, num_test=8,
+        batch_size=16, seed=0, order_seed=0,
+    )  # fmt: skip
+    callbacks = [EMAWeightAveraging(decay=0.9, use_buffers=False), Budget(iterations=iterations)]
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=-1, logger=False, enable_progress_bar=False, limit_val_batches=0,
+        enable_model_summary=False, callbacks=[*callbacks, Checkpoints(str(folder), every=7)],
+    )  # fmt: skip
+    trainer.fit(Toy(parts), datamodule=data, ckpt_path=checkpoint)
+    return torch.load(folder / "last.ckpt", weights_only=True)
+
+
+def test_two_players_continue_bit_for_bit(tmp_path):
+    whole = fit(tmp_path / "whole", 23)
+    fit(tmp_path / "part", 12)
+    torch.randn(100)  # what happens in between is nobody's business
+    resumed = fit(tmp_path / "part", 23, checkpoint=tmp_path / "part" / "last.ckpt")
+    assert whole["objective"]["iteration"] == resumed["objective"]["iteration"] == 23
+    assert len(whole["optimizer_states"]) == 2
+    parts = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
+    for part in (*parts, "objective", "random_states"):
+        assert differences(whole[part], resumed[part]) == []

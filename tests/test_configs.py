@@ -1,0 +1,95 @@
+"""Every option of every group becomes its object, every experiment composes; a new YAML joins by existing."""
+
+import hydra
+import numpy as np
+import pytest
+from hydra.utils import get_object, instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.loggers import Logger
+
+from ebm_lab import schema
+from ebm_lab.binding import check_bindings
+from ebm_lab.cli import CONFIGS
+from ebm_lab.data import InMemoryData
+from ebm_lab.energies import Energy, ScoreNetwork
+from ebm_lab.evaluation.final import Evaluation
+from ebm_lab.noise import Noise
+from ebm_lab.objectives import Optimization
+from ebm_lab.samplers import Kernel
+
+BUILT_ALONE = {
+    "data": InMemoryData,
+    "energy": Energy | ScoreNetwork,
+    "evaluation": Evaluation,
+    "noise": Noise,
+    "optimizer": Optimization,
+    "sampler": Kernel,
+}
+
+
+def compose(*overrides: str):
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides=list(overrides))
+
+
+def options(group: str) -> list[str]:
+    return sorted(f.stem for f in (CONFIGS / group).glob("*.yaml"))
+
+
+def choices(*groups: str) -> list[tuple[str, str]]:
+    return [(group, option) for group in groups for option in options(group)]
+
+
+@pytest.fixture
+def own_data(tmp_path, monkeypatch):
+    """What data=npz and data=folder read."""
+    generator = np.random.default_rng(0)
+    np.savez(tmp_path / "own.npz", x=generator.normal(size=(400, 2)).astype(np.float32))
+    (tmp_path / "own").mkdir()
+    for number in range(3):
+        pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "own" / f"{number}.png")
+    monkeypatch.setenv("EBM_LAB_DATA", str(tmp_path))
+    return {"npz": "own.npz", "folder": "own"}
+
+
+@pytest.mark.parametrize(("group", "option"), choices(*BUILT_ALONE))
+def test_every_part_is_built(group, option, own_data):
+    overrides = [f"{group}={option}", "output_dir=x"]
+    if option in own_data:
+        overrides.append(f"data.path={own_data[option]}")
+    if group == "energy" and _takes_images(option):
+        overrides.append("data=digits")
+    cfg = compose(*overrides)
+    check_bindings(cfg)
+    assert isinstance(instantiate(cfg[group], _convert_="all"), BUILT_ALONE[group])
+
+
+def _takes_images(energy: str) -> bool:
+    return "channels" in OmegaConf.load(CONFIGS / "energy" / f"{energy}.yaml")
+
+
+@pytest.mark.parametrize(("group", "option"), choices("trainer"))
+def test_every_trainer_is_built(group, option):
+    cfg = compose(f"{group}={option}", "trainer.accelerator=cpu")
+    assert isinstance(instantiate(cfg.trainer, logger=False, _convert_="all"), Trainer)
+
+
+@pytest.mark.parametrize(("group", "option"), choices("callbacks", "logger"))
+def test_every_member_of_a_collection_is_what_its_group_says(group, option):
+    cfg = compose(f"{group}={option}", "output_dir=x")
+    check_bindings(cfg)
+    for name, node in cfg[group].items():
+        if node is not None and name != "wandb":  # a function, which opens a run
+            assert issubclass(get_object(node._target_), Callback if group == "callbacks" else Logger)
+
+
+@pytest.mark.parametrize(("group", "option"), choices("experiment", "debug"))
+def test_every_experiment_composes_and_states_differences_only(group, option):
+    cfg = compose(f"{group}={option}", "output_dir=x")
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    check_bindings(cfg)
+    assert cfg != compose("output_dir=x")

@@ -1,0 +1,184 @@
+"""What every config and every objective owes the others; a new YAML joins by existing."""
+
+import hydra
+import pytest
+import torch
+from omegaconf import OmegaConf
+from pytorch_lightning import Trainer
+
+from ebm_lab import schema
+from ebm_lab.binding import check_bindings
+from ebm_lab.building import build
+from ebm_lab.callbacks import Budget
+from ebm_lab.cli import CONFIGS
+from ebm_lab.energies import Energy
+from ebm_lab.objectives import GaussianTruth
+
+DATA = {
+    "eight_gaussians": ["data=eight_gaussians", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
+    "gaussian": ["data=gaussian", "data.dim=3", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
+    "digits": ["data=digits"],
+}
+NEEDS_A_FILE = {"npz", "folder"}
+
+
+def options(group: str) -> list[str]:
+    return sorted(f.stem for f in (CONFIGS / group).glob("*.yaml"))
+
+
+def compose(*overrides: str):
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides=["logger=none", *overrides])
+
+
+GROUPS = [
+    "energy",
+    "noise",
+    "sampler",
+    "optimizer",
+    "evaluation",
+    "objective",
+    "trainer",
+    "callbacks",
+    "debug",
+]
+EVERY = [(group, option) for group in GROUPS for option in options(group)]
+
+
+@pytest.mark.parametrize(("group", "option"), EVERY, ids=[f"{g}={o}" for g, o in EVERY])
+def test_every_option_composes_and_binds(group, option):
+    images = option in ("convnet", "images", "langevin_images")
+    cfg = compose(f"{group}={option}", "data=digits" if images else "data=eight_gaussians", "output_dir=x")
+    OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    check_bindings(cfg)
+
+
+@pytest.mark.parametrize("name", [d for d in options("data") if d not in NEEDS_A_FILE])
+def test_every_data_set_composes_binds_and_takes_every_objective(name):
+    for objective in options("objective"):
+        cfg = compose(f"data={name}", f"objective={objective}", "output_dir=x")
+        OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        check_bindings(cfg)
+
+
+@pytest.mark.parametrize("name", options("recipe"))
+def test_every_recipe_is_of_a_pair_and_is_used(name):
+    objective = next(o for o in options("objective") if name.startswith(f"{o}_"))
+    data = name.removeprefix(f"{objective}_")
+    assert data in options("data")
+    recipe = OmegaConf.load(CONFIGS / "recipe" / f"{name}.yaml")
+    cfg = compose(f"objective={objective}", f"data={data}", "output_dir=x")
+    assert OmegaConf.merge(cfg, recipe) == cfg
+
+
+def take_steps(cfg, iterations: int = 2):
+    built = build(cfg)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, limit_val_batches=0,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[Budget(iterations=iterations)],
+    )  # fmt: skip
+    trainer.fit(built.objective, datamodule=built.data)
+    return built
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize("objective", options("objective"))
+def test_every_objective_steps_on_every_kind_of_data(objective, data):
+    cfg = compose(f"objective={objective}", *DATA[data], "data.batch_size=16")
+    before = {k: v.clone() for k, v in build(cfg).objective.state_dict().items()}
+    built = take_steps(cfg)
+    after = built.objective.state_dict()
+    learning = {n for n, p in built.objective.named_parameters() if p.requires_grad}
+    still = {n for n in learning if torch.equal(before[n], after[n])}
+    # An additive constant of the energy has no gradient, or one that cancels: its bias alone may stay.
+    assert still <= {n for n in learning if n.startswith("energy.network.") and before[n].numel() == 1}
+    assert built.objective.iteration == 2
+    assert built.objective.training and all(p.requires_grad for p in built.objective.parameters())
+    # The same seed gives the same weights, another seed does not.
+    again = take_steps(cfg).objective.state_dict()
+    assert all(torch.equal(after[k], again[k]) for k in after)
+    cfg.seed = 1
+    other = take_steps(cfg).objective.state_dict()
+    assert any(not torch.equal(after[k], other[k]) for k in after)
+
+
+@pytest.mark.parametrize("objective", options("objective"))
+def test_every_objective_leaves_a_model_that_answers(objective):
+    built = build(compose(f"objective={objective}", *DATA["eight_gaussians"], "data.batch_size=16"))
+    method, generator = built.objective, torch.Generator().manual_seed(0)
+    model = method.model()
+    assert isinstance(model, Energy)
+    x = built.data.val_x
+    gradients = [p.grad for p in method.parameters()]
+    samples = method.generate(4, built.evaluation.kernel, 2, generator)
+    torch.testing.assert_close(
+        samples, method.generate(4, built.evaluation.kernel, 2, torch.Generator().manual_seed(0))
+    )
+    assert not samples.requires_grad
+    assert [p.grad for p in method.parameters()] == gradients
+    # log p is defined up to a constant: the model tells events apart
+    assert model(x).detach().std() > 0
+    evaluations = method.energy_evaluations
+    built.evaluation.num_samples, built.evaluation.num_steps, built.evaluation.grid_points = 8, 2, 61
+    built.evaluation(method, built.data)
+    assert method.energy_evaluations == evaluations
+
+
+@pytest.mark.parametrize("objective", options("objective"))
+def test_every_objective_knows_a_truth_by_the_names_of_what_it_learns(objective):
+    cfg = compose(
+        f"objective={objective}",
+        *DATA["gaussian"],
+        "energy=quadratic",
+        "sampler=langevin",
+        "sampler.step_size=0.1",
+        "data.batch_size=16",
+    )
+    method = build(cfg).objective
+    truth = GaussianTruth(torch.diag(torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)))
+    assert method.known_truth(truth).keys() == method.learned(truth).keys()
+
+
+@pytest.mark.parametrize("objective", options("objective"))
+def test_truth_is_stationary_and_nothing_else_is(objective):
+    """Gradients averaged over batches vanish at the known truth, and not at 0.7 or 1.4 times it.
+
+    In the direction P -> cP of the quadratic energy, in standard errors: |z| < 4 at the truth is one false
+    alarm in 16 000, and a wrong sign or factor moves z by tens.
+    """
+    from hydra.utils import get_class
+
+    plain = compose(f"objective={objective}")
+    overrides = get_class(plain.objective._target_).truth_overrides
+    cfg = compose(
+        *overrides, f"objective={objective}", "data=gaussian", "data.dim=2", "data.num_train=40000",
+        "energy=quadratic", "sampler=langevin", "sampler.step_size=0.1", "data.batch_size=1000",
+    )  # fmt: skip
+    scores = {factor: _slope_in_standard_errors(cfg, factor) for factor in (0.7, 1.0, 1.4)}
+    assert abs(scores[1.0]) < 4, scores
+    assert scores[0.7] < -5, scores
+    assert scores[1.4] > 5, scores
+
+
+def _slope_in_standard_errors(cfg, factor: float) -> float:
+    """Mean over its standard error of dJ/d log c at P = c · P_truth, over batches."""
+    built = build(cfg)
+    method, covariance = built.objective.double(), built.data.density.covariance
+    precision = method.true_precision(GaussianTruth(covariance))
+    method.energy.set_precision(factor * precision)
+    if "log_normaliser" in dict(method.named_parameters()):
+        with torch.no_grad():  # log Z of the model as it stands: then only P is off
+            method.log_normaliser.copy_(method.energy.log_partition())
+    loader, slopes = iter(built.data.train_dataloader()), []
+    for _ in range(24):
+        batch = next(loader)
+        warm = 12 if hasattr(method, "buffer") else 1  # persistent chains must forget where they started
+        for _ in range(warm if not slopes else 1):
+            loss = method.loss(batch._replace(x=batch.x.double()))
+        shape = [method.energy.log_diagonal, method.energy.below_diagonal]
+        gradient, below = torch.autograd.grad(loss, shape)
+        # P -> cP scales L by sqrt(c): log diagonal + ½ log c, below diagonal times sqrt(c)
+        slopes.append(0.5 * (gradient.sum() + (below * method.energy.below_diagonal.detach()).sum()))
+    slopes = torch.stack(slopes)
+    return float(slopes.mean() / (slopes.std() / len(slopes) ** 0.5))
