@@ -1,0 +1,636 @@
+"""What the lab costs over bare PyTorch: `python scripts/benchmark.py [kernels] [losses] [loader] [step]`.
+
+    kernels  one Langevin step of `run_chains` over a loop written by hand; other kernels and libraries too
+    losses   loss and gradient of every objective in configs/objective over those of the energy alone
+    loader   batches of the lab's loader over those of a `DataLoader` on single events
+    step     one iteration of the Trainer over the same loss and optimizer without Lightning
+
+Without a name: all four. Contestants take turns in one process, in an order that is shuffled anew in every
+round; times are medians over rounds with their quartiles, and a ratio is taken within each round, so that
+what slows the machine for a while slows both. One thread; on a CPU its processor time is counted, on a GPU
+the wall's, with the device waited for. EBM_LAB_DEVICE (cpu, gpu, auto; default: cpu) is the device.
+`--tiny` runs everything at sizes that mean nothing, to see that it runs.
+"""
+
+import argparse
+import copy
+import itertools
+import logging
+import math
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import hydra
+import numpy as np
+import pytorch_lightning
+import torch
+from hydra.utils import instantiate
+from pytorch_lightning import Callback
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ebm_lab import schema
+from ebm_lab.building import Built, build
+from ebm_lab.callbacks import Budget
+from ebm_lab.data import Batch, IterationLoader
+from ebm_lab.data.in_memory import dequantised
+from ebm_lab.energies import MLP, ConvNet, Energy
+from ebm_lab.errors import UserError
+from ebm_lab.objectives import Objective, Player
+from ebm_lab.samplers import HMC, MALA, Kernel, Langevin, run_chains
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SEED = 0
+STEP_SIZE = 0.01  # of every kernel; time does not depend on it
+LANGEVIN_TARGET = 1.05  # times the bare loop, at most
+LOADER_TARGET = 10.0  # times as fast as a DataLoader, at least
+STEP_OBJECTIVES = ("pcd", "dsm")
+DEVICES = {
+    "cpu": "cpu",
+    "gpu": "cuda",
+    "cuda": "cuda",
+    "auto": "cuda" if torch.cuda.is_available() else "cpu",
+}
+
+Run = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is timed.
+
+    Attributes:
+        rounds: turns of each contestant.
+        image_rounds: the same with the convolutional network, which takes long.
+        seconds: at least so long is a turn; short calls are repeated.
+        width, batch: of the multilayer perceptron's problem.
+        side, image_batch: of the convolutional network's.
+        steps, image_steps: Langevin steps in a run of chains.
+        num, num_images: events of a data set.
+        block: iterations of a turn in `step`.
+    """
+
+    rounds: int = 25
+    image_rounds: int = 8
+    seconds: float = 0.05
+    width: int = 128
+    batch: int = 256
+    side: int = 28
+    image_batch: int = 64
+    steps: int = 50
+    image_steps: int = 5
+    num: int = 50_000
+    num_images: int = 4_000
+    block: int = 20
+
+
+TINY = Sizes(
+    rounds=2, image_rounds=2, seconds=0.0, width=4, batch=8, side=8, image_batch=4, steps=3, image_steps=2,
+    num=64, num_images=256, block=2,
+)  # fmt: skip
+
+
+class Spread(NamedTuple):
+    """Median and quartiles."""
+
+    median: float
+    low: float
+    high: float
+
+    def show(self, scale: float = 1.0, digits: int = 3) -> str:
+        """As `median [quartile, quartile]`, each times `scale`."""
+        middle, low, high = (f"{scale * value:.{digits}f}" for value in self)
+        return f"{middle} \\[{low}, {high}]"  # rich would read a bare bracket as markup
+
+
+class Contestant(NamedTuple):
+    """What takes turns: a call, and how many units of work it does."""
+
+    run: Run
+    units: int = 1
+
+
+# --- timing ------------------------------------------------------------------------------------------
+
+
+def spread(values: list[float]) -> Spread:
+    """Median and quartiles of numbers, which interpolate linearly between order statistics."""
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return Spread(middle, low, high)
+
+
+def ratio(times: list[float], reference: list[float]) -> Spread:
+    """Spread of times / reference, round by round."""
+    return spread([a / b for a, b in zip(times, reference, strict=True)])
+
+
+def clock() -> float:
+    """Seconds: the process's own on a CPU, which others on the machine hardly change; the wall's on a GPU."""
+    return time.perf_counter() if torch.cuda.is_initialized() else time.process_time()
+
+
+def synchronise() -> None:
+    """Wait for the device."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def timed(contestant: Contestant, calls: int) -> float:
+    """Seconds per unit of work over so many calls."""
+    synchronise()
+    begun = clock()
+    for _ in range(calls):
+        contestant.run()
+    synchronise()
+    return (clock() - begun) / (calls * contestant.units)
+
+
+def calls_for(contestant: Contestant, seconds: float) -> int:
+    """Calls that last at least so many seconds, judged by the faster of two after a warm-up."""
+    contestant.run()
+    once = contestant.units * min(timed(contestant, 1), timed(contestant, 1))
+    return max(1, math.ceil(seconds / once)) if once > 0 else 1
+
+
+def interleave(contestants: dict[str, Contestant], sizes: Sizes) -> dict[str, list[float]]:
+    """Seconds per unit of work of each contestant in each round."""
+    calls = {name: calls_for(c, sizes.seconds) for name, c in contestants.items()}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    order, shuffler = list(contestants), random.Random(SEED)
+    for _ in range(sizes.rounds):
+        shuffler.shuffle(order)
+        for name in order:
+            times[name].append(timed(contestants[name], calls[name]))
+    return times
+
+
+# --- kernels -----------------------------------------------------------------------------------------
+
+
+def bare_langevin(
+    network: nn.Module, x: Tensor, num_steps: int, step_size: float, generator: torch.Generator
+) -> Tensor:
+    """What a user would write who needs nothing else; the network's parameters take no gradient."""
+    noise = math.sqrt(2 * step_size)
+    for _ in range(num_steps):
+        x = x.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(network(x).sum(), x)
+        z = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        x = x.detach().sub(gradient, alpha=step_size).add_(z, alpha=noise)
+    return x
+
+
+def lab_chains(
+    kernel: Kernel, energy: Energy, x: Tensor, num_steps: int, generator: torch.Generator
+) -> Contestant:
+    """The lab's chains, per evaluation of the energy and its gradient, the one at the start included."""
+    run = partial(run_chains, kernel, energy, x, num_steps, generator)
+    seen: list[int] = []
+    hook = energy.register_forward_pre_hook(lambda *_: seen.append(1))
+    run()
+    hook.remove()
+    return Contestant(run, len(seen))
+
+
+def torchebm_chains(energy: Energy, x: Tensor, num_steps: int, generator: torch.Generator) -> Contestant:
+    """Langevin dynamics of torchebm."""
+    from torchebm.core import BaseModel
+    from torchebm.samplers import LangevinDynamics
+
+    class Wrapped(BaseModel):
+        def __init__(self) -> None:
+            super().__init__(device=x.device)
+            self.energy = energy
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.energy(x)
+
+    sampler = LangevinDynamics(Wrapped(), step_size=STEP_SIZE, noise_scale=1.0, device=x.device)
+    return Contestant(partial(sampler.sample, x=x, n_steps=num_steps, generator=generator), num_steps)
+
+
+def ebmkit_chains(energy: Energy, x: Tensor, num_steps: int, generator: torch.Generator) -> Contestant:
+    """Langevin dynamics of ebmkit, which draws from the global generator."""
+    from ebm.samplers import LangevinDynamics
+
+    sampler = LangevinDynamics(step_size=STEP_SIZE, steps=num_steps)
+    return Contestant(partial(sampler.sample, energy, x), num_steps)
+
+
+OTHERS = {"torchebm": torchebm_chains, "ebmkit": ebmkit_chains}
+
+
+def chain_contestants(energy: Energy, x: Tensor, num_steps: int) -> dict[str, Contestant]:
+    """The bare loop and all that is held against it, each with an energy and a generator of its own."""
+
+    def own() -> tuple[Energy, Tensor, int, torch.Generator]:
+        return copy.deepcopy(energy), x, num_steps, torch.Generator(x.device).manual_seed(SEED)
+
+    def by_hand(network: nn.Module) -> Contestant:
+        frozen = copy.deepcopy(network).requires_grad_(False)
+        return Contestant(partial(bare_langevin, frozen, x, num_steps, STEP_SIZE, own()[-1]), num_steps)
+
+    leapfrogs = 5
+    short_energy, _, _, generator = own()
+    return {
+        "bare": by_hand(energy.network),
+        "bare, with the Energy around it": by_hand(energy),
+        "Langevin": lab_chains(Langevin(STEP_SIZE), *own()),
+        "MALA": lab_chains(MALA(STEP_SIZE), *own()),
+        f"HMC, {leapfrogs} leapfrogs": lab_chains(
+            HMC(STEP_SIZE, leapfrogs), short_energy, x, -(-num_steps // leapfrogs), generator
+        ),
+    } | {f"{name} Langevin": make(*own()) for name, make in OTHERS.items() if installed(name)}
+
+
+def kernels(sizes: Sizes, device: torch.device) -> Table:
+    """Time per evaluation of energy and gradient; per step, for Langevin."""
+    problems = {
+        "mlp": (MLP((2,), width=sizes.width), sizes.batch, sizes.steps, sizes),
+        "conv": (
+            ConvNet((1, sizes.side, sizes.side)), sizes.image_batch, sizes.image_steps,
+            replace(sizes, rounds=sizes.image_rounds),
+        ),
+    }  # fmt: skip
+    table = new_table(
+        "kernels: ms per energy and gradient", "network", "batch", "chains", "ms", "over bare", ""
+    )
+    for size, (energy, batch, num_steps, turns) in problems.items():
+        energy = energy.to(device)
+        x = torch.randn(batch, *energy.shape, device=device)
+        times = interleave(chain_contestants(energy, x, num_steps), turns)
+        for name, values in times.items():
+            over = ratio(values, times["bare"])
+            note = (
+                verdict(over.median <= LANGEVIN_TARGET, f"<= {LANGEVIN_TARGET}") if name == "Langevin" else ""
+            )
+            table.add_row(size, str(batch), name, spread(values).show(1e3), over.show(), note)
+    absent = [name for name in OTHERS if not installed(name)]
+    table.caption = f"not installed, not timed: {', '.join(absent)}" if absent else None
+    return table
+
+
+# --- losses ------------------------------------------------------------------------------------------
+
+
+def point_overrides(sizes: Sizes) -> list[str]:
+    """The default 2-D data and network."""
+    return [
+        "logger=none",
+        f"energy.width={sizes.width}",
+        f"data.batch_size={sizes.batch}",
+        f"data.num_train={sizes.num}",
+    ]
+
+
+def image_overrides(sizes: Sizes, folder: Path) -> list[str]:
+    """White noise of 256 levels as images, and the convolutional network."""
+    path = folder / "images.npz"
+    shape = (sizes.num_images, 1, sizes.side, sizes.side)
+    np.savez(path, x=np.random.default_rng(SEED).integers(256, size=shape, dtype=np.uint8))
+    return [
+        "logger=none", "data=npz", f"data.path={path}", "data.domain=image", "data.levels=256",
+        "energy=convnet", "evaluation=images", f"data.batch_size={sizes.image_batch}",
+    ]  # fmt: skip
+
+
+def built_on(device: torch.device, objective: str, overrides: list[str]) -> Built:
+    """The lab's own objects for an objective, with the data and networks on the device."""
+    built = build(hydra.compose("train", overrides=[f"objective={objective}", *overrides]))
+    built.objective.to(device)
+    return built
+
+
+def first_batch(built: Built) -> Batch:
+    """Batch 0, on the objective's device."""
+    batch, device = built.data.train_dataloader().batch(0), built.objective.device
+    return Batch(batch.x.to(device), None if batch.label is None else batch.label.to(device))
+
+
+def parameters_of(player: Player) -> list[Tensor]:
+    """All that a player's optimizer moves."""
+    return [p for group in player.parameter_groups() for p in group["params"]]
+
+
+def gradient(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
+    """A loss and its gradient in the parameters, into fresh `grad`s."""
+    for p in parameters:
+        p.grad = None
+    loss().backward(inputs=parameters)
+
+
+def all_gradients(objective: Objective, batch: Batch) -> Run:
+    """Every player's losses and gradients, as often as it steps in an iteration."""
+    turns = [(partial(p.loss, batch), parameters_of(p), p.steps) for p in objective.players().values()]
+
+    def run() -> None:
+        for loss, parameters, steps in turns:
+            for _ in range(steps):
+                gradient(loss, parameters)
+
+    return run
+
+
+def plain_gradient(energy: nn.Module, batch: Batch) -> Run:
+    """One forward and one parameter gradient of the network's mean output."""
+    parameters = [p for p in energy.parameters() if p.requires_grad]
+    return partial(gradient, lambda: energy(batch.x).mean(), parameters)
+
+
+def time_loss(objective: str, overrides: list[str], sizes: Sizes, device: torch.device) -> list[str]:
+    """Cells of a row, or the sentence with which the lab refuses the pair."""
+    try:
+        built = built_on(device, objective, overrides)
+    except UserError as error:
+        return ["", "", "", str(error)]
+    batch, plain = first_batch(built), copy.deepcopy(built.objective.energy)
+    times = interleave(
+        {
+            "loss": Contestant(all_gradients(built.objective, batch)),
+            "plain": Contestant(plain_gradient(plain, batch)),
+        },
+        sizes,
+    )
+    shown = [spread(times[name]).show(1e3) for name in ("loss", "plain")]
+    return [*shown, ratio(times["loss"], times["plain"]).show(digits=2), ""]
+
+
+def objectives() -> list[str]:
+    """All that there are: a new one joins by existing."""
+    return sorted(f.stem for f in (CONFIGS / "objective").glob("*.yaml"))
+
+
+def losses(sizes: Sizes, device: torch.device) -> Table:
+    """Every objective in configs/objective, at both sizes."""
+    table = new_table(
+        "losses: ms per loss with its gradient",
+        "network",
+        "batch",
+        "objective",
+        "loss",
+        "energy alone",
+        "ratio",
+        "",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        problems = {
+            "mlp": (sizes.batch, point_overrides(sizes), sizes),
+            "conv": (
+                sizes.image_batch,
+                image_overrides(sizes, Path(folder)),
+                replace(sizes, rounds=sizes.image_rounds),
+            ),
+        }
+        for (size, (batch, overrides, turns)), name in itertools.product(problems.items(), objectives()):
+            table.add_row(size, str(batch), name, *time_loss(name, overrides, turns, device))
+    return table
+
+
+# --- loader ------------------------------------------------------------------------------------------
+
+
+class SingleEvents(Dataset):
+    """Events one by one, as most data sets give them."""
+
+    def __init__(self, x: Tensor, transform: Callable[[Tensor], Tensor] | None) -> None:
+        self.x, self.transform = x, transform
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, i: int) -> Tensor:
+        return self.x[i] if self.transform is None else self.transform(self.x[i])
+
+
+def endless(loader: DataLoader, device: torch.device) -> Iterator[Tensor]:
+    """Batches on the device, epoch after epoch."""
+    while True:
+        for x in loader:
+            yield x.to(device)
+
+
+def time_loader(x: Tensor, levels: int | None, sizes: Sizes, device: torch.device) -> dict[str, list[float]]:
+    """Seconds per batch of both, shuffled, and with fresh dequantisation where there are levels."""
+    noise = torch.Generator().manual_seed(SEED)
+    per_batch = None if levels is None else partial(dequantised, levels=levels)
+    per_event = None if levels is None else partial(dequantised, generator=noise, levels=levels)
+    lab = iter(IterationLoader(x.to(device), None, sizes.batch, SEED, per_batch))
+    single = DataLoader(SingleEvents(x, per_event), sizes.batch, shuffle=True, drop_last=True)
+    contestants = {"IterationLoader": lab, "DataLoader": endless(single, device)}
+    return interleave(
+        {name: Contestant(partial(next, batches)) for name, batches in contestants.items()}, sizes
+    )
+
+
+def loader(sizes: Sizes, device: torch.device) -> Table:
+    """Batches per second over points and images."""
+    bytes_ = torch.randint(256, (sizes.num_images, 1, sizes.side, sizes.side), dtype=torch.uint8)
+    problems = {
+        "points": (torch.randn(sizes.num, 2), None),
+        "images": (bytes_.float(), None),
+        "images, dequantised": (bytes_, 256),
+    }
+    names = ("IterationLoader", "DataLoader")
+    table = new_table("loader: batches per second", "data", "event", "batch", *names, "times as fast", "")
+    for kind, (x, levels) in problems.items():
+        times = time_loader(x, levels, sizes, device)
+        faster = ratio(times["DataLoader"], times["IterationLoader"])
+        rates = [spread([1 / t for t in times[name]]).show(digits=0) for name in names]
+        event = str(tuple(x.shape[1:]))
+        note = verdict(faster.median >= LOADER_TARGET, f">= {LOADER_TARGET:g}")
+        table.add_row(kind, event, str(sizes.batch), *rates, faster.show(digits=1), note)
+    return table
+
+
+# --- step --------------------------------------------------------------------------------------------
+
+
+class TakesTurns(Callback):
+    """Times blocks of the Trainer's iterations and, between them, blocks of a bare step.
+
+    The first block warms up both. In each round either may come first.
+    """
+
+    def __init__(self, bare: Contestant, rounds: int, block: int) -> None:
+        self.bare, self.rounds, self.block = bare, rounds, block
+        self.times: dict[str, list[float]] = {"lab": [], "bare": []}
+        self._coin = random.Random(SEED)
+        self._bare_follows = False
+        self._begun: float | None = None
+
+    def on_train_batch_end(
+        self,
+        trainer: pytorch_lightning.Trainer,
+        pl_module: Objective,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+    ) -> None:
+        """At the end of a block: close the clock, let the bare step have its turn, start the clock."""
+        if pl_module.iteration % self.block:
+            return
+        synchronise()
+        self._close(clock())
+        self._open()
+
+    def _close(self, now: float) -> None:
+        if self._begun is None:
+            timed(self.bare, self.block)
+            return
+        self.times["lab"].append((now - self._begun) / self.block)
+        if self._bare_follows:
+            self.times["bare"].append(timed(self.bare, self.block))
+
+    def _open(self) -> None:
+        if len(self.times["lab"]) == self.rounds:
+            return
+        self._bare_follows = self._coin.random() < 0.5
+        if not self._bare_follows:
+            self.times["bare"].append(timed(self.bare, self.block))
+        self._begun = clock()
+
+
+def bare_step(built: Built) -> Run:
+    """The objective's own loss and optimizer, on batches of its own loader, and no Lightning."""
+    (player,) = built.objective.players().values()
+    optimizer, _ = player.optimization.build(player.parameter_groups())
+    batches, device = iter(built.data.train_dataloader()), built.objective.device
+
+    def run() -> None:
+        optimizer.zero_grad()
+        player.loss(Batch(next(batches).x.to(device))).backward()
+        optimizer.step()
+
+    return run
+
+
+def time_step(objective: str, sizes: Sizes, device: torch.device) -> dict[str, list[float]]:
+    """Seconds per iteration with and without the Trainer, of two runs that are built alike."""
+    overrides = point_overrides(sizes)
+    turns = TakesTurns(
+        Contestant(bare_step(built_on(device, objective, overrides))), sizes.rounds, sizes.block
+    )
+    cfg = hydra.compose("train", overrides=[f"objective={objective}", *overrides])
+    built = build(cfg)
+    trainer = instantiate(
+        cfg.trainer, accelerator=device.type, logger=False, enable_checkpointing=False, limit_val_batches=0,
+        callbacks=[Budget(iterations=(sizes.rounds + 1) * sizes.block), turns],
+    )  # fmt: skip
+    trainer.fit(built.objective, datamodule=built.data)
+    return turns.times
+
+
+def step(sizes: Sizes, device: torch.device) -> Table:
+    """What an iteration costs beyond its loss and optimizer."""
+    table = new_table(
+        "step: ms per iteration, mlp", "objective", "batch", "Trainer", "bare", "ratio", "added, ms"
+    )
+    for objective in STEP_OBJECTIVES:
+        times = time_step(objective, sizes, device)
+        added = spread([a - b for a, b in zip(times["lab"], times["bare"], strict=True)])
+        shown = [spread(times[name]).show(1e3) for name in ("lab", "bare")]
+        over = ratio(times["lab"], times["bare"]).show(digits=2)
+        table.add_row(objective, str(sizes.batch), *shown, over, added.show(1e3))
+    return table
+
+
+# --- the page ----------------------------------------------------------------------------------------
+
+SECTIONS = {"kernels": kernels, "losses": losses, "loader": loader, "step": step}
+
+
+def installed(package: str) -> bool:
+    """Whether a distribution of this name is there."""
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def new_table(title: str, *columns: str) -> Table:
+    """An empty table; numbers are medians with quartiles."""
+    table = Table(title=f"{title} (median \\[quartiles])", title_justify="left", caption_justify="left")
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def verdict(reached: bool, target: str) -> str:
+    """Whether a target is reached."""
+    return f"{'ok' if reached else 'MISSED'} ({target})"
+
+
+def machine(device: torch.device) -> str:
+    """Versions, threads and device."""
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    others = [f"{name} {version(name)}" for name in OTHERS if installed(name)]
+    load = f", load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if hasattr(os, "getloadavg") else ""
+    return ", ".join(
+        [f"Python {platform.python_version()}", f"torch {torch.__version__}",
+         f"pytorch-lightning {pytorch_lightning.__version__}", *others,
+         f"{torch.get_num_threads()} thread", f"{device.type} ({where}){load}"]
+    )  # fmt: skip
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Sections, rounds and size; exits with 2 on a word that means nothing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sections", nargs="*", metavar="section", help=f"of {', '.join(SECTIONS)}; all by default"
+    )
+    parser.add_argument("--rounds", type=int, help="turns of each contestant, at least 1")
+    parser.add_argument("--tiny", action="store_true", help="sizes that mean nothing, to see that it runs")
+    chosen = parser.parse_args(arguments)
+    unknown = [name for name in chosen.sections if name not in SECTIONS]
+    if unknown:
+        parser.error(f"there is no section {unknown[0]}: choose from {', '.join(SECTIONS)}")
+    if chosen.rounds is not None and chosen.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {chosen.rounds}")
+    wanted = os.environ.get("EBM_LAB_DEVICE", "cpu")
+    if wanted not in DEVICES:
+        parser.error(f"EBM_LAB_DEVICE must be one of {', '.join(DEVICES)}, got {wanted}")
+    chosen.device = torch.device(DEVICES[wanted])
+    return chosen
+
+
+def main(arguments: list[str]) -> int:
+    """One table a section."""
+    chosen = parse(arguments)
+    sizes = TINY if chosen.tiny else Sizes()
+    sizes = (
+        sizes if chosen.rounds is None else replace(sizes, rounds=chosen.rounds, image_rounds=chosen.rounds)
+    )
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    schema.register()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    console.print(machine(chosen.device))
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for name in chosen.sections or SECTIONS:
+            console.print(SECTIONS[name](sizes, chosen.device))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,122 @@
+"""Does every objective learn what mathematics says it learns? `python scripts/verify.py [objective ...]`
+
+For each objective in configs/objective, in 2 and in 10 dimensions: train its loss, with the numbers of its
+YAML, on its known truth (for most the quadratic energy on Gaussian data) in independent replicas, and
+compare what it learned with the closed form, the method's own bias included. One row a number; exit code 1
+when one is off. A new objective is verified by existing.
+"""
+
+import logging
+import math
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import hydra
+import torch
+from hydra.utils import get_class
+from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+
+from ebm_lab import schema
+from ebm_lab.building import build
+from ebm_lab.callbacks import Budget
+from ebm_lab.cli import CONFIGS
+from ebm_lab.objectives import GaussianTruth
+
+REPLICAS = 8
+DIMS = (2, 10)
+LIMIT = stats.t.ppf(1 - 1e-3 / 2, REPLICAS - 1)  # of |z|: one false alarm in a thousand rows
+PRECISION = 0.02  # largest standard error over max(1, |expected|): noise must not hide a bias
+PROBLEM = [
+    "data=gaussian", "energy=quadratic", "logger=none", "iterations=800", "optimizer.lr=0.02",
+    "data.batch_size=1000", "sampler=langevin", "sampler.step_size=0.1",  # so large that its bias shows
+]  # fmt: skip
+
+
+class Replica(NamedTuple):
+    """What one run learned, what it should have learned, and how long it took."""
+
+    learned: dict[str, float]
+    expected: dict[str, float]
+    seconds: float
+
+
+def train_replica(objective: str, dim: int, seed: int) -> Replica:
+    """One run, on data of its own."""
+    _quiet()
+    begun = time.monotonic()
+    overrides = [f"objective={objective}", f"data.dim={dim}", f"seed={seed}", f"data.seed={seed}"]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        method = get_class(hydra.compose("train", overrides=overrides).objective._target_)
+        cfg = hydra.compose("train", overrides=[*PROBLEM, *method.truth_overrides, *overrides])
+    built = build(cfg)
+    truth = GaussianTruth(built.data.density.covariance)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, limit_val_batches=0,
+        enable_progress_bar=False, enable_model_summary=False,
+        callbacks=[Budget(iterations=cfg.iterations), EMAWeightAveraging(decay=0.98, use_buffers=False)],
+    )  # fmt: skip
+    trainer.fit(built.objective, datamodule=built.data)
+    learned, expected = built.objective.learned(truth), built.objective.known_truth(truth)
+    numbers = [{k: float(v) for k, v in found.items()} for found in (learned, expected)]
+    return Replica(*numbers, time.monotonic() - begun)
+
+
+def rows(objective: str, dim: int, runs: list[Replica]) -> Iterator[tuple[str, ...]]:
+    """One row a number: expected, learned, standard error, z, seconds of all replicas, verdict."""
+    seconds = sum(run.seconds for run in runs)
+    for name, expected in runs[0].expected.items():
+        learned = [run.learned[name] for run in runs]
+        mean, error = statistics.mean(learned), statistics.stdev(learned) / math.sqrt(len(runs))
+        z = (mean - expected) / error
+        verdict = "ok" if abs(z) < LIMIT and error < PRECISION * max(1, abs(expected)) else "FAILS"
+        numbers = (f"{expected:.5f}", f"{mean:.5f}", f"{error:.5f}", f"{z:+.1f}", f"{seconds:.0f}")
+        yield (objective, str(dim), name, *numbers, verdict)
+
+
+def _quiet() -> None:
+    torch.set_num_threads(1)
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    schema.register()
+
+
+def main() -> int:
+    """The table; 1 when a row fails, 2 for an unknown objective."""
+    known = sorted(f.stem for f in (CONFIGS / "objective").glob("*.yaml"))
+    chosen = sys.argv[1:] or known
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        print(f"error: there is no objective {unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
+        return 2
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(title=f"{REPLICAS} replicas; a row passes while |z| < {LIMIT:.1f}")
+    for column in ("objective", "d", "number", "expected", "learned", "s.e.", "z", "seconds", "verdict"):
+        table.add_column(column)
+    failed = False
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        jobs = {
+            (objective, dim): [pool.submit(train_replica, objective, dim, seed) for seed in range(REPLICAS)]
+            for objective in chosen
+            for dim in DIMS
+        }
+        for (objective, dim), replicas in jobs.items():
+            for row in rows(objective, dim, [replica.result() for replica in replicas]):
+                table.add_row(*row)
+                failed |= row[-1] == "FAILS"
+    console.print(table)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
