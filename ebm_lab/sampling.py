@@ -11,7 +11,6 @@ from torch import Tensor
 from ebm_lab import cli
 from ebm_lab.binding import check_bindings
 from ebm_lab.building import Run, load_run
-from ebm_lab.callbacks.samples import picture
 from ebm_lab.energies import Energy
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import evaluate_in_chunks, plots
@@ -49,7 +48,7 @@ def draw(cfg: DictConfig) -> None:
         arrays["energy"] = evaluate_in_chunks(run.energy, x).numpy()
     np.savez(stem.with_suffix(".npz"), **arrays)
     log.info("numbers: %s", stem.with_suffix(".npz"))
-    figure = picture(x, run.data.test_x, run.data)
+    figure = plots.picture(x, run.data.test_x, run.data)
     if figure is not None:
         log.info("picture: %s", plots.save(figure, stem.with_suffix(".png")))
 

@@ -22,7 +22,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from ebm_lab import cli
 from ebm_lab.building import Built, build, make_trainer, read_checkpoint, refusals
 from ebm_lab.callbacks import Budget
-from ebm_lab.callbacks.samples import picture
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import Measurement, from_json, plots, to_json
 from ebm_lab.evaluation.final import Findings
@@ -284,7 +283,7 @@ def _figures(folder: RunFolder, built: Built, findings: Findings) -> dict[str, A
             findings.grid.reshape(true).cpu(),
             findings.grid.half_width,
         )
-    samples = picture(findings.samples, built.data.test_x, built.data)
+    samples = plots.picture(findings.samples, built.data.test_x, built.data)
     if samples is not None:
         figures["Samples" if built.data.domain == "image" else "Samples beside data"] = samples
     rows = read_metrics(folder.metrics)

@@ -93,3 +93,11 @@ def test_every_experiment_composes_and_states_differences_only(group, option):
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_bindings(cfg)
     assert cfg != compose("output_dir=x")
+
+
+@pytest.mark.parametrize("option", options("sweep"))
+def test_every_sweep_names_runs_that_compose(option):
+    params = OmegaConf.load(CONFIGS / "sweep" / f"{option}.yaml").hydra.sweeper.params
+    for key, values in params.items():
+        for value in str(values).split(","):
+            check_bindings(compose(f"{key}={value}", "output_dir=x"))

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import WandbLogger
 from torch import Tensor
@@ -86,7 +85,7 @@ class Samples(Callback):
         noise: Tensor,
     ) -> None:
         data: InMemoryData = trainer.datamodule
-        pictures = {"samples": picture(samples, held_out, data)}
+        pictures = {"samples": plots.picture(samples, held_out, data)}
         if isinstance(model, Energy):
             sets = {"data": held_out[: self.num_samples], "samples": samples, "noise": noise}
             energies = {name: evaluate_in_chunks(model, x).cpu() for name, x in sets.items()}
@@ -98,13 +97,3 @@ class Samples(Callback):
             for logger in trainer.loggers:
                 if isinstance(logger, WandbLogger):
                     logger.log_image(f"samples/{name}", [str(path)], step=objective.iteration)
-
-
-def picture(samples: Tensor, held_out: Tensor, data: InMemoryData) -> Figure | None:
-    """A grid of images, or points beside points; None for vectors of other than two numbers."""
-    if data.domain == "image":
-        return plots.image_grid(samples[:64].cpu())
-    if data.shape == (2,):
-        half_width = data.density.bounds if data.density is not None else float(held_out.abs().max()) * 1.1
-        return plots.scatter(samples.cpu(), held_out[: len(samples)].cpu(), half_width)
-    return None

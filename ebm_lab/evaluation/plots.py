@@ -12,6 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from ebm_lab.data import InMemoryData
+
 Array = np.ndarray | Tensor
 
 INK, MUTED, RULE = "#1f2933", "#5f6b7a", "#d5dae1"
@@ -248,3 +250,13 @@ def _marker_area(num_points: int) -> float:
 
 def _array(values: Array) -> np.ndarray:
     return torch.as_tensor(values).detach().cpu().numpy()
+
+
+def picture(samples: Tensor, held_out: Tensor, data: InMemoryData) -> Figure | None:
+    """A grid of images, or points beside points; None for vectors of other than two numbers."""
+    if data.domain == "image":
+        return image_grid(samples[:64].cpu())
+    if data.shape == (2,):
+        half_width = data.density.bounds if data.density is not None else float(held_out.abs().max()) * 1.1
+        return scatter(samples.cpu(), held_out[: len(samples)].cpu(), half_width)
+    return None

@@ -3,7 +3,7 @@
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
-from ebm_lab.samplers.kernel import Info, Kernel, State
+from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
@@ -14,6 +14,7 @@ __all__ = [
     "MALA",
     "Chains",
     "Constant",
+    "ExactKernel",
     "Geometric",
     "Independence",
     "Info",

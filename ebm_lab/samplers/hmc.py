@@ -8,15 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
-from ebm_lab.samplers.kernel import (
-    Info,
-    Kernel,
-    State,
-    check_temperature,
-    checked_log_ratio,
-    evaluated,
-    select,
-)
+from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_log_ratio, evaluated, select
 from ebm_lab.samplers.mala import normal_and_uniform
 from ebm_lab.samplers.schedules import Schedule, as_schedule
 
@@ -47,7 +39,7 @@ def leapfrog(
     return x, momentum, energies, gradient
 
 
-class HMC(Kernel):
+class HMC(ExactKernel):
     """Hamiltonian (hybrid) Monte Carlo with unit mass: leaves exp(-E/T) exactly invariant.
 
         p ~ N(0, T I);  (y, p') = leapfrog(x, p);  log α = (H(x, p) - H(y, p')) / T,  H = E(x) + ‖p‖²/2
@@ -70,21 +62,12 @@ class HMC(Kernel):
     """
 
     def __init__(self, step_size: float | Schedule, num_leapfrog: int = 10, temperature: float = 1.0) -> None:
+        super().__init__(temperature)
         if isinstance(num_leapfrog, bool) or not isinstance(num_leapfrog, int) or num_leapfrog < 1:
             raise ValueError(f"num_leapfrog must be an integer, at least 1, got {num_leapfrog!r}")
         self.step_size = as_schedule(step_size)
         self.num_leapfrog = num_leapfrog
         self.evaluations_per_step = num_leapfrog
-        self._temperature = check_temperature(temperature)
-
-    @property
-    def temperature(self) -> float:
-        """T, as given: the kernel is exact."""
-        return self._temperature
-
-    def gaussian_precision(self, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """T / variance: no bias."""
-        return self.temperature / variance
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies and gradients."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature, checked_log_ratio, select
+from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_log_ratio, select
 
 
 class Proposal(Protocol):
@@ -20,7 +20,7 @@ class Proposal(Protocol):
         """log q(x), (batch,)."""
 
 
-class Independence(Kernel):
+class Independence(ExactKernel):
     """Jumps: y ~ q whatever x is, accepted so that exp(-E/T) stays exactly invariant.
 
         log α = (E(x) - E(y)) / T + log q(x) - log q(y)
@@ -39,17 +39,8 @@ class Independence(Kernel):
     evaluations_per_step = 1
 
     def __init__(self, proposal: Proposal, temperature: float = 1.0) -> None:
+        super().__init__(temperature)
         self.proposal = proposal
-        self._temperature = check_temperature(temperature)
-
-    @property
-    def temperature(self) -> float:
-        """T, as given: the kernel is exact."""
-        return self._temperature
-
-    def gaussian_precision(self, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """T / variance: no bias."""
-        return self.temperature / variance
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies."""

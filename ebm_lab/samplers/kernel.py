@@ -85,6 +85,26 @@ class Kernel(ABC):
         return ""
 
 
+class ExactKernel(Kernel):
+    """A kernel whose acceptance test leaves exp(-E/T) exactly invariant.
+
+    Args:
+        temperature: T, positive.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        self._temperature = check_temperature(temperature)
+
+    @property
+    def temperature(self) -> float:
+        """T, as given."""
+        return self._temperature
+
+    def gaussian_precision(self, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
+        """T / variance: no bias."""
+        return self.temperature / variance
+
+
 def evaluated(kernel: Kernel, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
     """The start of a kernel that keeps E and ∇E; refuses a start where the energy is not finite."""
     energies, gradient = energy_and_gradient(energy, x)

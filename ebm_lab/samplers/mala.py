@@ -8,15 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
-from ebm_lab.samplers.kernel import (
-    Info,
-    Kernel,
-    State,
-    check_temperature,
-    checked_log_ratio,
-    evaluated,
-    select,
-)
+from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_log_ratio, evaluated, select
 from ebm_lab.samplers.schedules import Schedule, as_schedule
 
 
@@ -32,7 +24,7 @@ def log_proposal(
     return -residual.square().sum(1) / (4 * step_size * temperature)
 
 
-class MALA(Kernel):
+class MALA(ExactKernel):
     """Metropolis-adjusted Langevin algorithm: leaves exp(-E/T) exactly invariant.
 
         y = x - h ∇E(x) + √(2 h T) z
@@ -59,17 +51,8 @@ class MALA(Kernel):
     evaluations_per_step = 1
 
     def __init__(self, step_size: float | Schedule, temperature: float = 1.0) -> None:
+        super().__init__(temperature)
         self.step_size = as_schedule(step_size)
-        self._temperature = check_temperature(temperature)
-
-    @property
-    def temperature(self) -> float:
-        """T, as given: the kernel is exact."""
-        return self._temperature
-
-    def gaussian_precision(self, variance: Float[Tensor, ""]) -> Float[Tensor, ""]:
-        """T / variance: no bias."""
-        return self.temperature / variance
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies and gradients."""
