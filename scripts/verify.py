@@ -1,11 +1,12 @@
 """Does every objective learn what mathematics says it learns? `python scripts/verify.py [objective ...]`
 
-For each objective in configs/objective, in 2 and in 10 dimensions: train its loss, with the numbers of its
-YAML, on its known truth (for most the quadratic energy on Gaussian data) in independent replicas, and
-compare what it learned with the closed form, the method's own bias included. One row a number; exit code 1
-when one is off. A new objective is verified by existing.
+For each objective in configs/objective, or in DIR/objective with `--config-dir DIR`, in 2 and in 10
+dimensions: train its loss, with the numbers of its YAML, on its known truth (for most the quadratic energy
+on Gaussian data) in independent replicas, and compare what it learned with the closed form, the method's own
+bias included. One row a number; exit code 1 when one is off. A new objective is verified by existing.
 """
 
+import argparse
 import logging
 import math
 import os
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import hydra
@@ -51,11 +53,12 @@ class Replica(NamedTuple):
     seconds: float
 
 
-def train_replica(objective: str, dim: int, seed: int) -> Replica:
-    """One run, on data of its own."""
+def train_replica(objective: str, dim: int, seed: int, search_path: tuple[str, ...] = ()) -> Replica:
+    """One run, on data of its own; `search_path` overrides where Hydra looks for configs."""
     _quiet()
     begun = time.monotonic()
     overrides = [f"objective={objective}", f"data.dim={dim}", f"seed={seed}", f"data.seed={seed}"]
+    overrides += search_path
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         method = get_class(hydra.compose("train", overrides=overrides).objective._target_)
         cfg = hydra.compose("train", overrides=[*PROBLEM, *method.truth_overrides, *overrides])
@@ -91,14 +94,34 @@ def _quiet() -> None:
     schema.register()
 
 
+def _options(configs: Path) -> list[str]:
+    return sorted(f.stem for f in (configs / "objective").glob("*.yaml"))
+
+
 def main() -> int:
     """The table; 1 when a row fails, 2 for an unknown objective."""
-    known = sorted(f.stem for f in (CONFIGS / "objective").glob("*.yaml"))
-    chosen = sys.argv[1:] or known
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("objectives", nargs="*", help="default: all")
+    parser.add_argument("--config-dir", type=Path, help="verify the objectives of this folder")
+    arguments = parser.parse_args()
+    configs = arguments.config_dir
+    own = _options(CONFIGS if configs is None else configs)
+    if not own:
+        print(f"error: {configs} holds no objective/*.yaml to verify", file=sys.stderr)
+        return 2
+    known, chosen = {*own, *_options(CONFIGS)}, arguments.objectives or own
     unknown = [name for name in chosen if name not in known]
     if unknown:
-        print(f"error: there is no objective {unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
+        print(
+            f"error: there is no objective {unknown[0]}: choose from {', '.join(sorted(known))}",
+            file=sys.stderr,
+        )
         return 2
+    search_path = () if configs is None else (f"hydra.searchpath=[file://{configs.resolve()}]",)
+    return _verify(chosen, search_path)
+
+
+def _verify(objectives: list[str], search_path: tuple[str, ...]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title=f"{REPLICAS} replicas; a row passes while |z| < {LIMIT:.1f}")
     for column in ("objective", "d", "number", "expected", "learned", "s.e.", "z", "seconds", "verdict"):
@@ -106,8 +129,10 @@ def main() -> int:
     failed = False
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = {
-            (objective, dim): [pool.submit(train_replica, objective, dim, seed) for seed in range(REPLICAS)]
-            for objective in chosen
+            (objective, dim): [
+                pool.submit(train_replica, objective, dim, seed, search_path) for seed in range(REPLICAS)
+            ]
+            for objective in objectives
             for dim in DIMS
         }
         for (objective, dim), replicas in jobs.items():

@@ -1,5 +1,6 @@
 """Checkpoints from which a run continues bit for bit, written so that no kill can damage them."""
 
+import logging
 import random
 import signal
 from pathlib import Path
@@ -13,6 +14,8 @@ from pytorch_lightning.callbacks import Checkpoint
 from ebm_lab.errors import Stopped
 from ebm_lab.objectives import Objective
 from ebm_lab.run_folder import replace_durably
+
+log = logging.getLogger("ebm_lab")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -42,6 +45,7 @@ class Checkpoints(Checkpoint):
         self.digest = digest
         self.best: float | None = None
         self._states: list[dict[str, Any]] | None = None
+        self._said = False
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
 
@@ -85,10 +89,19 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking:
             return
         value = trainer.callback_metrics.get(pl_module.monitor)
-        if value is not None and (self.best is None or float(value) < self.best):
+        if value is None:
+            self._say_there_is_no_best(pl_module.monitor)
+        elif self.best is None or float(value) < self.best:
             self.best = float(value)
             self._save(trainer, "best")
         self._save_or_stop(trainer, pl_module)
+
+    def _say_there_is_no_best(self, monitor: str) -> None:
+        if not self._said:
+            log.info(
+                "no best.ckpt is kept: nothing in this run measures %s (callbacks.samples=null?)", monitor
+            )
+            self._said = True
 
     def _is_due(self, trainer: Trainer, objective: Objective) -> bool:
         return trainer.should_stop or objective.iteration % self.every == 0

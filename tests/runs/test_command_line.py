@@ -160,6 +160,11 @@ def trained(tmp_path_factory):
     return folder
 
 
+def test_a_run_that_measures_nothing_to_be_best_by_says_so(trained):
+    assert "no best.ckpt is kept: nothing in this run measures val/mmd" in (trained / "run.log").read_text()
+    assert sorted(f.name for f in (trained / "checkpoints").iterdir()) == ["last.ckpt"]
+
+
 def test_a_folder_that_holds_a_run_is_left_alone(trained):
     before = {f: f.read_bytes() for f in trained.rglob("*") if f.is_file()}
     outcome = command(*TINY, "iterations=3", f"output_dir={trained}")
