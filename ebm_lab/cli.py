@@ -38,6 +38,7 @@ from ebm_lab.errors import Diverged, Stopped, UserError
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 
 STOPPED = (130, 143)  # by Ctrl-C, by SIGTERM
+PIPE_CLOSED = 141  # what a shell calls a program that wrote to a reader that had gone
 DIVERGENCE = (Diverged, FloatingPointError)  # of the loss, of a kernel
 
 log = logging.getLogger("ebm_lab")
@@ -60,7 +61,12 @@ def run_command(task: Callable[[DictConfig], None], config_name: str) -> None:
             sys.exit(codes[-1])  # who stops a job of a sweep means the sweep
 
     main = hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)
-    code = _finish(lambda: _composing(main(job)), None)
+    try:
+        code = _finish(lambda: _composing(main(job)), None)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has gone: `train.py --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = PIPE_CLOSED
     sys.exit(code or max(codes + ClosingTable.codes, default=0))
 
 
@@ -77,6 +83,8 @@ def _finish(run: Callable[[], None], sweep_folder: Path | None) -> int:
     code, message = 0, ""
     try:
         run()
+    except BrokenPipeError:
+        raise
     except (Exception, KeyboardInterrupt) as error:
         code, message = explain(error)
         print(f"error: {message}" if code == 2 else message, file=sys.stderr)

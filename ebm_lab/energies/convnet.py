@@ -18,6 +18,7 @@ class ConvNet(Energy):
     Args:
         shape: (channels, height, width) of one image.
         channels: output channels of each convolution; all but the first have stride 2.
+        first_stride: of the first convolution; 2 makes images of 28 x 28 three times as fast as 1.
         hidden: units of the fully connected layer before the scalar.
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
@@ -31,6 +32,7 @@ class ConvNet(Energy):
         shape: tuple[int, ...],
         *,
         channels: Sequence[int] = (16, 32, 64),
+        first_stride: int = 1,
         hidden: int = 128,
         activation: str = "silu",
         base: Energy | None = None,
@@ -44,11 +46,13 @@ class ConvNet(Energy):
             )
         if not channels or min(*channels, hidden) < 1:
             raise ValueError(f"channels and hidden must be positive, got {list(channels)} and {hidden}")
+        if first_stride < 1:
+            raise ValueError(f"first_stride must be at least 1, got {first_stride}")
         self.twice_differentiable = is_smooth(activation)
         num_in, height, width = self.shape
         layers: list[nn.Module] = []
         for i, num_out in enumerate(channels):
-            stride = 1 if i == 0 else 2
+            stride = first_stride if i == 0 else 2
             layers += [nn.Conv2d(num_in, num_out, 3, stride, padding=1), activation_layer(activation)]
             num_in, height, width = num_out, -(-height // stride), -(-width // stride)
         layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), activation_layer(activation)]

@@ -141,6 +141,7 @@ class Objective(LightningModule):
                 "choose a smooth activation, such as energy.activation=silu"
             )
         for player in self.players().values():
+            player.optimization.build(player.parameter_groups())  # an optimizer that refuses does so now
             parts, size = player.optimization.micro_batches, data.batch_size
             if size % parts or size // parts < self.minimal_batch:
                 raise UserError(

@@ -72,7 +72,16 @@ class Optimization:
         return warm * (self.final + (1 - self.final) * SCHEDULES[self.schedule](progress))
 
     def build(self, groups: list[dict[str, Any]]) -> tuple[Optimizer, LambdaLR]:
-        """Optimizer and schedule; a group's `lr_factor` multiplies its learning rate."""
+        """Optimizer and schedule; a group's `lr_factor` multiplies its learning rate.
+
+        Raises:
+            ValueError: when the algorithm refuses its arguments.
+        """
         groups = [{**g, "lr": self.lr * g.get("lr_factor", 1.0)} for g in groups]
-        optimizer = self.algorithm(groups)
+        try:
+            optimizer = self.algorithm(groups)
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"the optimizer refuses its settings ({error}): mend optimizer.algorithm"
+            ) from error
         return optimizer, LambdaLR(optimizer, self.factor)
