@@ -153,7 +153,7 @@ class InMemoryData(LightningDataModule, ABC):
 
     def _drawn_once(self, loaded: Tensor, number: int) -> Float[Tensor, "num *shape"]:
         generator = seeded_generator(DEQUANTISATION_SEED, number)
-        x = torch.empty(loaded.shape)
+        x = torch.empty(loaded.shape, dtype=torch.float32)
         for part, chunk in zip(x.split(CHUNK), loaded.split(CHUNK), strict=True):
             part.copy_(self.events(chunk, generator))
         return x
