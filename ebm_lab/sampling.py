@@ -44,6 +44,8 @@ def draw(cfg: DictConfig) -> None:
     stem = RunFolder(cfg.run).samples / f"{name}-s{cfg.seed}"
     stem.parent.mkdir(parents=True, exist_ok=True)
     arrays = {"x": x.numpy()}
+    if run.data.transform is not None:
+        arrays["pixels"] = run.data.pixels(x).numpy()
     if isinstance(run.energy, Energy):
         arrays["energy"] = evaluate_in_chunks(run.energy, x).numpy()
     np.savez(stem.with_suffix(".npz"), **arrays)

@@ -1,7 +1,8 @@
 """Draw from a trained run with any sampler.
 
 `python scripts/sample.py run=outputs/... sampler=mala num_samples=64`: chains start at the
-run's noise; a PNG and an .npz (x, energy) go to the run's samples/ folder.
+run's noise; a PNG and an .npz (x, energy; pixels where the data are transformed) go to the run's
+samples/ folder.
 """
 
 from omegaconf import DictConfig

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers import Logger
+from stand_ins import write_all
 
 from ebm_lab import schema
 from ebm_lab.binding import check_bindings
@@ -70,6 +71,23 @@ def test_every_part_is_built(group, option, own_data):
 
 def _takes_images(energy: str) -> bool:
     return "channels" in OmegaConf.load(CONFIGS / "energy" / f"{energy}.yaml")
+
+
+IMAGE_SETS = ("mnist", "fashion_mnist", "cifar10", "binary_mnist")
+
+
+@pytest.mark.parametrize("option", IMAGE_SETS)
+def test_every_image_set_loads_and_fits_its_energy(option, tmp_path, monkeypatch):
+    """On small files in the official formats."""
+    write_all(tmp_path)
+    monkeypatch.setenv("EBM_LAB_DATA", str(tmp_path))
+    small = ["data.num_val=10", "data.batch_size=10", "data.download=false"]
+    cfg = compose(f"data={option}", "output_dir=x", "energy.base=null", *small)
+    data = instantiate(cfg.data, _convert_="all")
+    data.setup()
+    batch = next(iter(data.train_dataloader()))
+    assert batch.x.shape == (10, *data.shape) and data.num_classes == 10
+    assert instantiate(cfg.energy, _convert_="all")(batch.x).shape == (10,)
 
 
 @pytest.mark.parametrize(("group", "option"), choices("trainer"))

@@ -10,11 +10,14 @@ from ebm_lab.data.folder import Folder
 from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
 from ebm_lab.data.in_memory import InMemoryData
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
+from ebm_lab.data.logit import Logit
 from ebm_lab.data.npz import Npz
 from ebm_lab.data.splits import Splits
+from ebm_lab.data.torchvision_images import BinaryMnist, TorchvisionImages
 
 __all__ = [
     "Batch",
+    "BinaryMnist",
     "Checkerboard",
     "Density",
     "DensityData",
@@ -26,8 +29,10 @@ __all__ = [
     "InMemoryData",
     "IsotropicMixture",
     "IterationLoader",
+    "Logit",
     "Npz",
     "Splits",
+    "TorchvisionImages",
     "bits_per_dim",
     "dequantise",
     "log_jacobian",

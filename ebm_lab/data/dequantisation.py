@@ -30,18 +30,19 @@ def log_jacobian(levels: int, shape: Sequence[int]) -> float:
 
 
 def bits_per_dim(
-    log_prob_nats: Float[Tensor, "*batch"] | float, shape: Sequence[int], levels: int
+    log_prob_nats: Float[Tensor, "*batch"] | float,
+    log_jacobian_to_levels: Float[Tensor, "*batch"] | float,
+    shape: Sequence[int],
 ) -> Float[Tensor, "*batch"] | float:
-    """-(log p(x) - d log(levels/2)) / (d log 2): an upper bound on the code length of the integers, in bits.
+    """-(log p(x) - log |dk/dx|) / (d log 2): an upper bound on the code length of the integers k, in bits.
 
     The uniform density on [-1, 1]^d gives log2(levels), 8 for 256 levels.
 
     Args:
-        log_prob_nats: log p(x) of dequantised data in [-1, 1], in nats.
+        log_prob_nats: log p(x) of each dequantised event, in nats.
+        log_jacobian_to_levels: log |dk/dx| of each event, `InMemoryData.log_jacobian_to_levels`, in nats.
         shape: shape of one event.
-        levels: number of integer levels.
 
     Reference: Theis et al., ICLR 2016, §3.1: E_u log p(x(k, u)) + log |dx/dk| ≤ log P(k).
     """
-    nats = log_jacobian(levels, shape) - log_prob_nats
-    return nats / (math.prod(shape) * math.log(2))
+    return (log_jacobian_to_levels - log_prob_nats) / (math.prod(shape) * math.log(2))

@@ -1,6 +1,5 @@
 """What all data sets share: tensors in memory, checked once, dequantised, on the run's device."""
 
-import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,19 +13,22 @@ from ebm_lab.data.checks import check_integer, check_shape
 from ebm_lab.data.density import Density
 from ebm_lab.data.dequantisation import dequantise, log_jacobian
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
+from ebm_lab.data.logit import Logit
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.data.splits import Splits
 from ebm_lab.errors import UserError
 
 DOMAINS = ("real", "image", "binary", "categorical")
 DEQUANTISATION_SEED = 20211  # of held-out data, the same in every run
+CHUNK = 4096  # events drawn at a time, so that setup needs little more memory than the data
 
 
 class InMemoryData(LightningDataModule, ABC):
     """A data set held in tensors. A subclass writes `load`; the rest is here.
 
     Data with levels are loaded as integers. Their training batches are dequantised anew in every iteration,
-    held-out data and `train_x` once, with a seed of their own.
+    held-out data and `train_x` once, with a seed of their own. Two methods may be overridden: `events` is
+    how a model sees what was loaded, `augment` what happens to training batches alone.
 
     Args:
         shape: shape of one event.
@@ -35,11 +37,13 @@ class InMemoryData(LightningDataModule, ABC):
         domain: real, image, binary or categorical.
         levels: number of integer levels of the data before dequantisation; None: not integers.
         density: the density that the data were drawn from, where it is known.
+        transform: map of dequantised pixels onto the whole line; None leaves them in [-1, 1].
 
     Attributes:
         train_x, val_x, test_x: events in float32, (num, *shape); after `setup`.
         train_labels, val_labels, test_labels: classes in int64, (num,), or None.
         num_classes: number of classes, or None; after `setup`.
+        redraws: whether every training batch draws its events anew; without, `events` is applied once.
 
     Raises:
         ValueError: a number outside of its range.
@@ -63,6 +67,7 @@ class InMemoryData(LightningDataModule, ABC):
         domain: str,
         levels: int | None = None,
         density: Density | None = None,
+        transform: Logit | None = None,
     ) -> None:
         super().__init__()
         if domain not in DOMAINS:
@@ -72,17 +77,40 @@ class InMemoryData(LightningDataModule, ABC):
         self.order_seed = check_integer("order_seed", order_seed, at_least=0)
         self.domain = domain
         self.levels = None if levels is None else check_integer("levels", levels, at_least=2)
+        if transform is not None and levels is None:
+            raise ValueError("transform belongs to data with levels, got levels=None")
         self.density = density
+        self.transform = transform
+        self.redraws = levels is not None
         self._train_source: Tensor | None = None  # what training batches are sliced from
 
     @abstractmethod
     def load(self) -> Splits:
         """Read or draw the data."""
 
-    @property
-    def log_jacobian_to_levels(self) -> float:
-        """log |dk/dx| from x back to the integer units k, in nats; 0 for data without levels."""
-        return 0.0 if self.levels is None else log_jacobian(self.levels, self.shape)
+    def events(self, loaded: Tensor, generator: torch.Generator) -> Float[Tensor, "batch *shape"]:
+        """Events as a model sees them: integers dequantised, with noise of the generator, and transformed."""
+        if self.levels is None:
+            return loaded.float()
+        x = dequantised(loaded, generator, self.levels)
+        return x if self.transform is None else self.transform.forward(x)
+
+    def augment(self, loaded: Tensor, generator: torch.Generator) -> Tensor:
+        """What is done to training batches before `events`: nothing."""
+        return loaded
+
+    def log_jacobian_to_levels(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """log |dk/dx| of each event x back to its integers k, in nats; 0 for data without levels."""
+        if self.levels is None:
+            return x.new_zeros(len(x))
+        slope = x.new_zeros(len(x)) if self.transform is None else self.transform.log_slope(x)
+        return slope + log_jacobian(self.levels, self.shape)
+
+    def pixels(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """Images or samples as a picture shows them, in [-1, 1]; samples may lie beyond."""
+        if self.domain == "binary":
+            return 2 * x - 1
+        return x if self.transform is None else self.transform.inverse(x)
 
     def setup(self, stage: str | None = None) -> None:
         """Load and check the data once; put them on the trainer's device where there is a trainer."""
@@ -97,7 +125,7 @@ class InMemoryData(LightningDataModule, ABC):
             self.train_labels,
             self.batch_size,
             self.order_seed,
-            None if self.levels is None else functools.partial(dequantised, levels=self.levels),
+            self._redraw if self.redraws else None,
             rank=self.trainer.global_rank if self.trainer is not None else 0,
             world_size=self._world_size,
         )
@@ -117,16 +145,21 @@ class InMemoryData(LightningDataModule, ABC):
     def _take(self, splits: Splits) -> None:
         for number, (name, events) in enumerate(splits.named()):
             _check_events(events.x, self.shape, self.levels, f"the {name} split of {splits.source}")
-            setattr(self, f"{name}_x", self._continuous(events.x, number))
+            setattr(self, f"{name}_x", self._drawn_once(events.x, number))
             setattr(self, f"{name}_labels", None if events.label is None else events.label.long())
         self._check_size(splits)
         self.num_classes = _count_classes(splits)
-        self._train_source = self.train_x if self.levels is None else splits.train.x
+        self._train_source = splits.train.x if self.redraws else self.train_x
 
-    def _continuous(self, x: Tensor, number: int) -> Tensor:
-        if self.levels is None:
-            return x.float()
-        return dequantised(x, seeded_generator(DEQUANTISATION_SEED, number), levels=self.levels)
+    def _drawn_once(self, loaded: Tensor, number: int) -> Float[Tensor, "num *shape"]:
+        generator = seeded_generator(DEQUANTISATION_SEED, number)
+        x = torch.empty(loaded.shape, dtype=torch.float32)
+        for part, chunk in zip(x.split(CHUNK), loaded.split(CHUNK), strict=True):
+            part.copy_(self.events(chunk, generator))
+        return x
+
+    def _redraw(self, loaded: Tensor, generator: torch.Generator) -> Float[Tensor, "batch *shape"]:
+        return self.events(self.augment(loaded, generator), generator)
 
     def _check_size(self, splits: Splits) -> None:
         num, processes = len(splits.train.x), self._world_size
@@ -141,7 +174,7 @@ class InMemoryData(LightningDataModule, ABC):
             setattr(self, f"{split}_x", getattr(self, f"{split}_x").to(device))
             labels = getattr(self, f"{split}_labels")
             setattr(self, f"{split}_labels", None if labels is None else labels.to(device))
-        self._train_source = self.train_x if self.levels is None else self._train_source.to(device)
+        self._train_source = self._train_source.to(device) if self.redraws else self.train_x
 
 
 def dequantised(k: Tensor, generator: torch.Generator, levels: int) -> Float[Tensor, "batch *shape"]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from ebm_lab.data.batch import Batch
 from ebm_lab.data.seeding import seeded_generator
@@ -41,8 +42,26 @@ def split_at_random(events: Batch, num_val: int, num_test: int, seed: int, sourc
         )
     order = torch.randperm(num, generator=seeded_generator(seed))
     parts = order.split([num - num_val - num_test, num_val, num_test])
-    labels = [None if events.label is None else events.label[rows] for rows in parts]
-    return Splits(*(Batch(events.x[r], label) for r, label in zip(parts, labels, strict=True)), source)
+    return Splits(*(_rows(events, rows) for rows in parts), source)
+
+
+def split_official(train: Batch, test: Batch, num_val: int, seed: int, source: str) -> Splits:
+    """The test part as it is; validation rows out of the training part, a function of (its size, seed).
+
+    Raises:
+        UserError: when no training event would be left.
+    """
+    num = len(train.x)
+    if num_val >= num:
+        raise UserError(
+            f"{source} has {num} training events to take data.num_val={num_val} from: set it lower"
+        )
+    kept, held_out = torch.randperm(num, generator=seeded_generator(seed)).split([num - num_val, num_val])
+    return Splits(_rows(train, kept), _rows(train, held_out), test, source)
+
+
+def _rows(events: Batch, rows: Tensor) -> Batch:
+    return Batch(events.x[rows], None if events.label is None else events.label[rows])
 
 
 def split_by_fractions(events: Batch, val: float, test: float, seed: int, source: str) -> Splits:

@@ -19,9 +19,9 @@ from ebm_lab.evaluation.divergences import (
     mmd,
     negative_log_likelihood,
 )
-from ebm_lab.evaluation.energies import energy_gap
-from ebm_lab.evaluation.importance import importance_log_partition
-from ebm_lab.evaluation.measurement import Measurement
+from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
+from ebm_lab.evaluation.importance import ImportanceEstimate, importance_log_partition
+from ebm_lab.evaluation.measurement import Measurement, mean_and_error
 from ebm_lab.evaluation.quadrature import Grid, LogPartition, NotIntegrable, log_partition
 from ebm_lab.noise import Gaussian
 from ebm_lab.objectives import Objective
@@ -182,12 +182,18 @@ def _by_importance(
     nll, error = negative_log_likelihood(model, log_z.value, x, log_z.error)
     yield Measurement("nll", nll, error, "nats", f"{of}, with log Z by importance sampling; errs low")
     if data.levels is not None and x is test_x:
-        bits = bits_per_dim(-nll, data.shape, data.levels)
-        scale = math.prod(data.shape) * math.log(2)
-        yield Measurement("bits_per_dim", bits, error / scale, "bits", "of the integer pixels; errs low")
+        yield _bits_per_dim(model, data, x, log_z)
     entropy = objective.target(data.density).entropy() if data.density is not None else None
     if entropy is not None:
         yield Measurement("entropy", entropy, 0.0, "nats", "no nll can be lower in expectation")
+
+
+def _bits_per_dim(model: Energy, data: InMemoryData, x: Tensor, log_z: ImportanceEstimate) -> Measurement:
+    """Event by event, as each has its own Jacobian back to integers where the pixels are transformed."""
+    log_prob = -evaluate_in_chunks(model, x, chunk_size=1024) - log_z.value
+    bits, error = mean_and_error(bits_per_dim(log_prob, data.log_jacobian_to_levels(x.double()), data.shape))
+    error += log_z.error / (math.prod(data.shape) * math.log(2))
+    return Measurement("bits_per_dim", bits, error, "bits", "of the integer pixels; errs low")
 
 
 def _compare_samples(

@@ -254,8 +254,8 @@ def _array(values: Array) -> np.ndarray:
 
 def picture(samples: Tensor, held_out: Tensor, data: InMemoryData) -> Figure | None:
     """A grid of images, or points beside points; None for vectors of other than two numbers."""
-    if data.domain == "image":
-        return image_grid(samples[:64].cpu())
+    if data.domain == "image" or (data.domain == "binary" and len(data.shape) == 3):
+        return image_grid(data.pixels(samples[:64]).cpu())
     if data.shape == (2,):
         half_width = data.density.bounds if data.density is not None else float(held_out.abs().max()) * 1.1
         return scatter(samples.cpu(), held_out[: len(samples)].cpu(), half_width)

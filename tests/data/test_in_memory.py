@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ebm_lab.data import Batch, InMemoryData, Splits, dequantise
-from ebm_lab.data.splits import split_at_random
+from ebm_lab.data import Batch, InMemoryData, Logit, Splits, dequantise, in_memory
+from ebm_lab.data.splits import split_at_random, split_official
 from ebm_lab.errors import UserError
 
 
@@ -35,7 +35,8 @@ def test_setup_loads_once():
     x = data.train_x
     data.setup("fit")
     assert data.loads == 1 and data.train_x is x
-    assert (data.train_labels, data.num_classes, data.log_jacobian_to_levels) == (None, None, 0.0)
+    assert (data.train_labels, data.num_classes) == (None, None)
+    assert data.log_jacobian_to_levels(x).tolist() == [0.0] * 12
 
 
 def test_data_go_to_the_trainers_device_and_ranks_share_them():
@@ -69,7 +70,8 @@ def test_training_batches_are_dequantised_anew_and_held_out_data_once():
     again.setup()
     assert torch.equal(data.val_x, again.val_x) and torch.equal(data.train_x, again.train_x)
     assert not torch.equal(data.train_x[:2], data.test_x)
-    assert data.log_jacobian_to_levels == pytest.approx(2 * math.log(5 / 2))
+    to_levels = data.log_jacobian_to_levels(data.test_x)
+    assert to_levels.tolist() == pytest.approx([2 * math.log(5 / 2)] * 2)
 
 
 def test_dequantised_data_fill_their_bins_evenly():
@@ -80,6 +82,56 @@ def test_dequantised_data_fill_their_bins_evenly():
     error = (high - low) / math.sqrt(12 * len(x))
     assert low <= x.min() and x.max() <= high
     assert abs(float(x.mean()) - (low + high) / 2) < 4 * error
+
+
+def test_data_own_their_transform():
+    data = Given(LEVELS, levels=5, domain="image", batch_size=12, transform=Logit(0.05))
+    plain = Given(LEVELS, levels=5, domain="image", batch_size=12)
+    data.setup()
+    plain.setup()
+    for split in ("train_x", "val_x", "test_x"):
+        torch.testing.assert_close(data.pixels(getattr(data, split)), getattr(plain, split))
+    y, x = (next(iter(d.train_dataloader())).x for d in (data, plain))
+    torch.testing.assert_close(data.pixels(y), x)
+    assert torch.equal(plain.pixels(x), x)
+
+
+def test_jacobian_to_levels_is_that_of_the_whole_way_from_levels_to_events():
+    """dy/dk of k -> x -> y, against autograd."""
+    data = Given(LEVELS, levels=5, domain="image", transform=Logit(0.05))
+    k, u = LEVELS.double(), torch.full((12, 2), 0.3, dtype=torch.float64)
+    y = data.transform.forward(dequantise(k, 5, u))
+    for event, noise, log_jac in zip(k, u, data.log_jacobian_to_levels(y), strict=True):
+        way = lambda k, u=noise: data.transform.forward(dequantise(k, 5, u))  # noqa: E731
+        jacobian = torch.autograd.functional.jacobian(way, event)
+        assert float(log_jac) == pytest.approx(-float(torch.linalg.slogdet(jacobian).logabsdet), rel=1e-10)
+
+
+def test_a_transform_needs_levels():
+    with pytest.raises(ValueError, match="transform belongs to data with levels"):
+        Given(torch.zeros(8, 2), transform=Logit(0.05))
+
+
+def test_events_are_drawn_in_chunks_as_they_would_be_at_once(monkeypatch):
+    whole, chunked = (Given(LEVELS, levels=5, domain="image") for _ in range(2))
+    whole.setup()
+    monkeypatch.setattr(in_memory, "CHUNK", 5)  # of 12 events
+    chunked.setup()
+    assert torch.equal(whole.train_x, chunked.train_x)
+
+
+class Marked(Given):
+    """Adds its level to every training event."""
+
+    def augment(self, loaded, generator):
+        return loaded + self.levels
+
+
+def test_only_training_batches_are_augmented():
+    data = Marked(LEVELS, levels=5, domain="image")
+    data.setup()
+    assert float(next(iter(data.train_dataloader())).x.min()) >= 1
+    assert max(float(x.max()) for x in (data.train_x, data.val_x, data.test_x)) < 1
 
 
 def test_classes_are_counted():
@@ -145,6 +197,23 @@ def test_random_splits_are_disjoint_and_fixed():
     assert all(torch.equal(s.x[:, 0], s.label) for _, s in splits.named())
     assert torch.equal(split_at_random(events, 3, 4, 5, "numbers").test.x, splits.test.x)
     assert not torch.equal(split_at_random(events, 3, 4, 6, "numbers").test.x, splits.test.x)
+
+
+def test_the_official_test_part_stays_whole():
+    train, test = Batch(torch.arange(20)[:, None], torch.arange(20)), Batch(torch.arange(20, 25)[:, None])
+    splits = split_official(train, test, 6, 5, "numbers")
+    kept, held_out = splits.train.x[:, 0].tolist(), splits.val.x[:, 0].tolist()
+    assert (len(kept), len(held_out)) == (14, 6) and sorted(kept + held_out) == list(range(20))
+    assert splits.test is test
+    assert torch.equal(splits.val.x[:, 0], splits.val.label)
+    assert torch.equal(split_official(train, test, 6, 5, "numbers").val.x, splits.val.x)
+    assert not torch.equal(split_official(train, test, 6, 6, "numbers").val.x, splits.val.x)
+
+
+def test_validation_events_must_leave_some_to_train_on():
+    train = Batch(torch.zeros(4, 1))
+    with pytest.raises(UserError, match="numbers has 4 training events to take data.num_val=4 from"):
+        split_official(train, train, 4, 0, "numbers")
 
 
 def test_too_few_events_to_split():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from ebm_lab.data import InMemoryData, Logit
 from ebm_lab.evaluation import plots
 from ebm_lab.evaluation.quadrature import Grid
 
@@ -76,6 +77,31 @@ def test_image_grid_keeps_colours_and_clips_what_is_beyond_the_range(tmp_path):
     x = torch.tensor([-1.0, 0.0, 3.0]).reshape(1, 3, 1, 1)
     drawn = matplotlib.image.imread(plots.save(plots.image_grid(x, 1, 6), tmp_path / "grid.png"))
     assert np.abs(drawn[4, 4, :3] - [0.0, 0.5, 1.0]).max() < 1.01 / 255
+
+
+class Pictured(InMemoryData):
+    """Knows its shape and domain; is never loaded."""
+
+    def __init__(self, domain, **kwargs):
+        super().__init__(shape=(1, 2, 2), batch_size=1, order_seed=0, domain=domain, **kwargs)
+
+    def load(self):
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("data", "to_events"),
+    [
+        (Pictured("image", levels=256), lambda x: x),
+        (Pictured("image", levels=256, transform=Logit(0.05)), Logit(0.05).forward),
+        (Pictured("binary"), lambda x: (x + 1) / 2),
+    ],
+)
+def test_picture_shows_pixels_whatever_the_model_sees(data, to_events, tmp_path):
+    x = torch.tensor([-1.0, 1.0, 1.0, -1.0]).reshape(1, 1, 2, 2)
+    drawn = matplotlib.image.imread(plots.save(plots.picture(to_events(x), x, data), tmp_path / "grid.png"))
+    corners = drawn[[0, 0, -1, -1], [0, -1, 0, -1], 0]
+    assert corners == pytest.approx([0, 1, 1, 0], abs=1.01 / 255)
 
 
 @pytest.mark.parametrize(("width", "drawn_width"), [(8, 64), (28, 56), (100, 100)])
