@@ -12,9 +12,7 @@ _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "gelu": nn.GELU,
     "elu": nn.ELU,
     "relu": nn.ReLU,
-    "leaky_relu": partial(
-        nn.LeakyReLU, 0.2
-    ),  # the slope of energies in the literature (JEM), torch's is 0.01
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),  # the slope that energies have in the literature
 }
 _PIECEWISE_LINEAR = {"relu", "leaky_relu"}
 
