@@ -6,6 +6,10 @@ from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_an
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.quadratic import Quadratic
+from ebm_lab.energies.resnet import ResNet
+from ebm_lab.energies.spectral_norm import advance_power_iteration
+from ebm_lab.energies.unet import UNet
+from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
@@ -17,9 +21,13 @@ __all__ = [
     "GaussianMixtureEnergy",
     "Mixture",
     "Quadratic",
+    "ResNet",
     "ScoreNetwork",
     "Sum",
     "Tempered",
+    "UNet",
+    "WideResNet",
+    "advance_power_iteration",
     "energy_and_gradient",
     "frozen",
     "score",

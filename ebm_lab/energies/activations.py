@@ -1,15 +1,18 @@
 """Activations by name, and whether an energy built on them has a Hessian worth the name."""
 
+from collections.abc import Callable
+from functools import partial
+
 from torch import nn
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
+_ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "silu": nn.SiLU,
     "softplus": nn.Softplus,
     "tanh": nn.Tanh,
     "gelu": nn.GELU,
     "elu": nn.ELU,
     "relu": nn.ReLU,
-    "leaky_relu": nn.LeakyReLU,
+    "leaky_relu": partial(nn.LeakyReLU, 0.2),  # the slope that energies have in the literature
 }
 _PIECEWISE_LINEAR = {"relu", "leaky_relu"}
 

@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from ebm_lab.energies.energy import Energy
 
 
+def plus_base(
+    energies: Float[Tensor, " batch"], base: Energy | None, x: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, " batch"]:
+    """A network's energies plus E₀(x), or as they are where there is no base."""
+    return energies if base is None else energies + base(x)
+
+
 class GaussianBase(Energy):
     """E₀(x) = ½ ‖x‖² / scale²: a base term that makes Z exist on R^d under a network with bounded growth.
 

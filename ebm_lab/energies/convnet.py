@@ -7,7 +7,9 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
+from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.images import image_shape
 
 
 class ConvNet(Energy):
@@ -39,17 +41,12 @@ class ConvNet(Energy):
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        if len(self.shape) != 3:
-            raise ValueError(
-                "convnet needs images of shape (channels, height, width), "
-                f"got {self.shape}: choose energy=mlp"
-            )
+        num_in, height, width = image_shape(self.shape, "convnet")
         if not channels or min(*channels, hidden) < 1:
             raise ValueError(f"channels and hidden must be positive, got {list(channels)} and {hidden}")
         if first_stride < 1:
             raise ValueError(f"first_stride must be at least 1, got {first_stride}")
         self.twice_differentiable = is_smooth(activation)
-        num_in, height, width = self.shape
         layers: list[nn.Module] = []
         for i, num_out in enumerate(channels):
             stride = first_stride if i == 0 else 2
@@ -61,5 +58,4 @@ class ConvNet(Energy):
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """network(x) + E₀(x)."""
-        energies = self.network(x).squeeze(1)
-        return energies if self.base is None else energies + self.base(x)
+        return plus_base(self.network(x).squeeze(1), self.base, x)

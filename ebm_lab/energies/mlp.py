@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
+from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 
 
@@ -47,5 +48,4 @@ class MLP(Energy):
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """network(x) + E₀(x)."""
-        energies = self.network(x).squeeze(1)
-        return energies if self.base is None else energies + self.base(x)
+        return plus_base(self.network(x).squeeze(1), self.base, x)

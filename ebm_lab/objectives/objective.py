@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
-from ebm_lab.energies import Energy, ScoreNetwork, Tempered
+from ebm_lab.energies import Energy, ScoreNetwork, Tempered, advance_power_iteration
 from ebm_lab.errors import Diverged, UserError
 from ebm_lab.noise import Noise
 from ebm_lab.objectives.known_truth import GaussianTruth
@@ -310,6 +310,7 @@ class Objective(LightningModule):
         self.metrics |= {self._named("loss", name): total, self._named("gradient_norm", name): norm}
         self._refuse_divergence(name, total, norm)
         optimizer.step()
+        advance_power_iteration(player.module)
         if not alone:
             self.untoggle_optimizer(optimizer)
 
