@@ -83,12 +83,13 @@ def energy_and_gradient(
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *shape"]]:
     """E(x) and ∇E(x), both detached: one forward and one input gradient.
 
-    Events are independent (∂E(x_i)/∂x_j = 0), so the gradient of the batch's sum holds every event's own.
+    Events are independent (∂E(x_i)/∂x_j = 0), so the gradient of the batch's sum holds every event's own. It
+    is asked for with a one for every event, which spares the sum.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         energies = energy(x)
-        (gradient,) = torch.autograd.grad(energies.sum(), x)
+        (gradient,) = torch.autograd.grad(energies, x, torch.ones_like(energies))
     return energies.detach(), gradient
 
 

@@ -92,13 +92,15 @@ class _Trace:
 
     def __init__(self) -> None:
         self.rows: Tensor | None = None
+        self.views: tuple[Tensor, ...] = ()
         self.filled = 0
         self.done: list[Tensor] = []
 
     def append(self, values: Float[Tensor, " batch"]) -> None:
         if self.rows is None:
             self.rows = values.new_empty(self.CHUNK, len(values))
-        self.rows[self.filled] = values
+            self.views = self.rows.unbind()
+        self.views[self.filled].copy_(values)
         self.filled += 1
         if self.filled == self.CHUNK:
             self._flush()
