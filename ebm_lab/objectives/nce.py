@@ -100,9 +100,29 @@ class NoiseContrastiveEstimation(Objective):
         )
         return nce_loss(data, noise, self.nu)
 
+    @property
+    def is_saturated(self) -> bool:
+        """Whether the classifier is so sure, with a running accuracy above 0.99, that c is hardly learned."""
+        return bool(self.accuracy > SATURATED)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A saturated classifier, and what helps."""
+        if not self.is_saturated:
+            return ()
+        return (
+            f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): it tells this noise from the "
+            "data too easily, so log Z is not pinned down and no likelihood is reported. Noise that is more "
+            "like the data helps: noise=gaussian, noise=mixture, or more of its components.",
+        )
+
+    def claims_likelihood(self) -> bool:
+        """Not with a saturated classifier."""
+        return not self.is_saturated
+
     def log_z(self) -> float | None:
         """c, unless the classifier is saturated."""
-        return None if self.accuracy > SATURATED else self.log_normaliser.item()
+        return None if self.is_saturated else self.log_normaliser.item()
 
     def known_truth(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
         """Σ⁻¹ and log Z = (d/2) log 2π + ½ log det Σ, without bias."""

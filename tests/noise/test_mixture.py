@@ -1,0 +1,97 @@
+"""The mixture of low-rank Gaussians against `torch.distributions`, its fit and its draws in closed form."""
+
+import math
+
+import pytest
+import torch
+from torch.distributions import Categorical, LowRankMultivariateNormal, MixtureSameFamily
+
+from ebm_lab.errors import UserError
+from ebm_lab.noise import LowRankMixture
+
+F64 = torch.float64
+SHAPE = (1, 2, 3)
+
+
+def two_clusters(num=3000):
+    """Far apart, so that the clustering is certain: a third around -10, the rest around +10."""
+    z = torch.randn(num, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    mixing = torch.tril(torch.ones(6, 6, dtype=F64))
+    side = torch.where(torch.arange(num) < num // 3, -10.0, 10.0).to(F64)
+    return (z @ mixing + side[:, None]).view(num, *SHAPE)
+
+
+@pytest.fixture
+def noise():
+    mixture = LowRankMixture(SHAPE, num_components=2, rank=2, ridge=0.01).double()
+    mixture.fit(two_clusters())
+    return mixture
+
+
+def test_log_prob_is_that_of_torch_distributions(noise):
+    components = LowRankMultivariateNormal(noise.means, noise.factors, noise.variances)
+    reference = MixtureSameFamily(Categorical(logits=noise.log_weights), components)
+    x = two_clusters(30)
+    torch.testing.assert_close(noise.log_prob(x), reference.log_prob(x.flatten(1)), rtol=1e-10, atol=1e-10)
+
+
+def test_each_component_has_its_clusters_share_mean_and_variances(noise):
+    data = two_clusters()
+    order = noise.means[:, 0].argsort()
+    for k, cluster in zip(order, data.flatten(1).split([1000, 2000]), strict=True):
+        assert noise.log_weights[k].item() == pytest.approx(math.log(len(cluster) / 3000), abs=1e-12)
+        torch.testing.assert_close(noise.means[k], cluster.mean(0))
+        variances = noise.factors[k].square().sum(1) + noise.variances[k]
+        torch.testing.assert_close(variances, cluster.var(0, correction=0) + 0.01)
+        # The factor holds the two largest principal directions: W Wᵀ v = λ v.
+        values, vectors = torch.linalg.eigh(cluster.T.cov(correction=0))
+        for value, vector in zip(values[-2:], vectors.T[-2:], strict=True):
+            torch.testing.assert_close(noise.factors[k] @ (noise.factors[k].T @ vector), value * vector)
+
+
+def test_draws_have_the_mixtures_moments(noise):
+    num = 200_000
+    x = noise.sample(num, torch.Generator().manual_seed(1)).flatten(1)
+    weights = noise.log_weights.exp()
+    second = noise.factors @ noise.factors.mT + torch.diag_embed(noise.variances)
+    second = second + noise.means[:, :, None] * noise.means[:, None, :]
+    expected = (weights[:, None, None] * second).sum(0)
+    products = x[:, :, None] * x[:, None, :]
+    error = products.std(0) / math.sqrt(num)
+    # 36 numbers (21 of them different) at one seed: four standard errors
+    assert ((products.mean(0) - expected).abs() < 4 * error).all()
+    share = (x[:, 0] < 0).double().mean().item()
+    assert share == pytest.approx(1 / 3, abs=4 * math.sqrt(2 / 9 / num))
+
+
+def test_the_same_generator_gives_the_same_draws(noise):
+    first, again = (noise.sample(5, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert first.shape == (5, *SHAPE)
+    assert torch.equal(first, again)
+
+
+def test_a_copy_from_the_state_dict_is_the_same_density(noise):
+    copy = LowRankMixture(SHAPE, num_components=2, rank=2, ridge=0.01).double()
+    copy.load_state_dict(noise.state_dict())
+    assert torch.equal(copy.log_prob(two_clusters(9)), noise.log_prob(two_clusters(9)))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        ({"num_components": 0}, "num_components must be at least 1"),
+        ({"rank": 6}, r"rank in \[1, 5\]"),
+        ({"rank": 2, "ridge": 0}, "ridge must be positive"),
+    ],
+)
+def test_numbers_out_of_range_are_refused(numbers, said):
+    with pytest.raises(ValueError, match=said):
+        LowRankMixture(SHAPE, **numbers)
+
+
+def test_too_few_events_and_use_before_the_fit_are_refused():
+    mixture = LowRankMixture(SHAPE, num_components=2, rank=2)
+    with pytest.raises(RuntimeError, match="has not been fitted"):
+        mixture.log_prob(two_clusters(2).float())
+    with pytest.raises(UserError, match="3 events are too few for num_components=2"):
+        mixture.fit(two_clusters(3))
