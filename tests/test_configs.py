@@ -63,7 +63,7 @@ def test_every_part_is_built(group, option, own_data):
     overrides = [f"{group}={option}", "output_dir=x"]
     if option in own_data:
         overrides.append(f"data.path={own_data[option]}")
-    if group == "energy" and _takes_images(option):
+    if option.endswith("_images") or (group == "energy" and _takes_images(option)):
         overrides.append("data=digits")
     cfg = compose(*overrides)
     check_bindings(cfg)

@@ -48,7 +48,7 @@ EVERY = [(group, option) for group in GROUPS for option in options(group)]
 
 @pytest.mark.parametrize(("group", "option"), EVERY, ids=[f"{g}={o}" for g, o in EVERY])
 def test_every_option_composes_and_binds(group, option):
-    images = option in ("convnet", "images", "langevin_images")
+    images = option == "convnet" or "images" in option
     cfg = compose(f"{group}={option}", "data=digits" if images else "data=eight_gaussians", "output_dir=x")
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_bindings(cfg)
@@ -68,8 +68,13 @@ def test_every_recipe_is_of_a_pair_and_is_used(name):
     data = name.removeprefix(f"{objective}_")
     assert data in options("data")
     recipe = OmegaConf.load(CONFIGS / "recipe" / f"{name}.yaml")
+    shared = recipe.pop("defaults", [])
+    assert all((CONFIGS / "recipe" / f"{other}.yaml").exists() for other in shared)
     cfg = compose(f"objective={objective}", f"data={data}", "output_dir=x")
-    assert OmegaConf.merge(cfg, recipe) == cfg
+    assert (
+        OmegaConf.merge(cfg, *(OmegaConf.load(CONFIGS / "recipe" / f"{o}.yaml") for o in shared), recipe)
+        == cfg
+    )
 
 
 def take_steps(cfg, iterations: int = 2):

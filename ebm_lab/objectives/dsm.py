@@ -1,17 +1,11 @@
 """Denoising score matching at one noise level."""
 
-from typing import Any
-
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
 from ebm_lab.energies import Energy, ScoreNetwork, score
-from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.objective import Objective, Parts
-from ebm_lab.objectives.tweedie import denoise
-from ebm_lab.samplers import Kernel
 
 
 def denoising_loss(
@@ -60,19 +54,3 @@ class DenoisingScoreMatching(Objective):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The denoising loss with fresh noise."""
         return denoising_loss(self.energy, batch.x, self.normal_like(batch.x), self.sigma)
-
-    def corrupted(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, "num *shape"]:
-        """x + σz."""
-        return x + self.sigma * self.normal_like(x)
-
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Chains on p_σ, then one jump to the posterior mean of the clean data (walk-jump sampling)."""
-        return denoise(self.model(), super().generate(num, kernel, num_steps, generator), self.sigma)
-
-    def target(self, density: Any) -> Any:
-        """p_σ."""
-        return density.noised(self.sigma)
-
-    def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
-        """(Σ + σ²I)⁻¹, the precision of the noised data."""
-        return truth.map_eigenvalues(lambda m: 1 / (m + self.sigma**2))

@@ -37,11 +37,14 @@ class NoiseContrastiveEstimation(Objective):
     """NCE: a logistic classifier of data against noise, whose logit holds the normalised model.
 
     J = E_data softplus(-G) + ν E_noise softplus(G), G = -E - c - log p_n - log ν. The optimum is
-    -E - c = log p_data pointwise, so c is the learned log Z.
+    -E - c = log p_data pointwise, so c is the learned log Z. On images a classifier tells pixels of a few
+    exact levels from any smooth noise; Gaussian noise of standard deviation σ added to the data takes that
+    away, and p_σ is what is learned.
 
     Args:
         nu: ν, noise events per data event.
         log_z_lr_factor: learning rate of c over that of the energy.
+        sigma: standard deviation of Gaussian noise added to the data; 0 adds none.
 
     Cost: one parameter gradient on 1 + ν batches; no sampler.
     Notes: when the accuracy nears 1 the noise is too easy, gradients vanish and c drifts; above 0.99 c
@@ -52,12 +55,17 @@ class NoiseContrastiveEstimation(Objective):
     has_held_out_loss = True
     monitor = "val/loss"
 
-    def __init__(self, parts: Parts, *, nu: int = 1, log_z_lr_factor: float = 10.0) -> None:
+    def __init__(
+        self, parts: Parts, *, nu: int = 1, log_z_lr_factor: float = 10.0, sigma: float = 0.0
+    ) -> None:
         super().__init__(parts)
         if nu < 1:
             raise ValueError(f"nu must be at least 1, got {nu}")
         if log_z_lr_factor <= 0:
             raise ValueError(f"log_z_lr_factor must be positive, got {log_z_lr_factor}")
+        if sigma < 0:
+            raise ValueError(f"sigma must not be negative, got {sigma}")
+        self.sigma = sigma
         self.nu = nu
         self.log_z_lr_factor = log_z_lr_factor
         self.log_normaliser = nn.Parameter(torch.zeros(()))
@@ -74,7 +82,7 @@ class NoiseContrastiveEstimation(Objective):
     @torch.no_grad()
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Refuse noise that cannot have made the data; start c at log mean exp(-E(x_n)) / p_n(x_n)."""
-        outside = int((self.noise.log_prob(x) == -torch.inf).sum())
+        outside = int((self.noise.log_prob(self.corrupted(x)) == -torch.inf).sum())
         if outside:
             raise UserError(
                 f"the noise has no density at {outside} of {len(x)} training events, where its classifier "
@@ -87,7 +95,7 @@ class NoiseContrastiveEstimation(Objective):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The logistic loss on the batch and ν batches of noise."""
         x_noise = self.noise.sample(self.nu * len(batch.x), self.generator)
-        events = torch.cat([batch.x, x_noise])
+        events = torch.cat([self.corrupted(batch.x), x_noise])
         logits = log_ratio(self.energy(events), self.log_normaliser, self.noise.log_prob(events), self.nu)
         data, noise = logits[: len(batch.x)], logits[len(batch.x) :]
         accuracy = 0.5 * ((data > 0).float().mean() + (noise < 0).float().mean())
@@ -111,9 +119,9 @@ class NoiseContrastiveEstimation(Objective):
         if not self.is_saturated:
             return ()
         return (
-            f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): it tells this noise from the "
-            "data too easily, so log Z is not pinned down and no likelihood is reported. Noise that is more "
-            "like the data helps: noise=gaussian, noise=mixture, or more of its components.",
+            f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): this noise is told from "
+            "the data too easily, so log Z is not pinned down and no likelihood is reported. Noise more like "
+            "the data helps: noise=gaussian, noise=mixture, or more of its components.",
         )
 
     def claims_likelihood(self) -> bool:
@@ -125,10 +133,10 @@ class NoiseContrastiveEstimation(Objective):
         return None if self.is_saturated else self.log_normaliser.item()
 
     def known_truth(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
-        """Σ⁻¹ and log Z = (d/2) log 2π + ½ log det Σ, without bias."""
-        dim = len(truth.covariance)
-        log_z = 0.5 * dim * math.log(2 * math.pi) + 0.5 * torch.logdet(truth.covariance)
-        return super().known_truth(truth) | {"log Z": log_z}
+        """P = (Σ + σ²I)⁻¹ and log Z = (d/2) log 2π - ½ log det P, without bias."""
+        precision = self.true_precision(truth)
+        log_z = 0.5 * len(precision) * math.log(2 * math.pi) - 0.5 * torch.logdet(precision)
+        return truth.expected(precision) | {"log Z": log_z}
 
     def learned(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
         """Precision and c."""

@@ -18,6 +18,7 @@ from ebm_lab.errors import Diverged, UserError
 from ebm_lab.noise import Noise
 from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.optimization import Optimization
+from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Kernel, run_chains
 
 log = logging.getLogger("ebm_lab")
@@ -81,6 +82,8 @@ class Objective(LightningModule):
         trains_by_sampling: negatives are drawn by the run's kernel at its temperature, which `model` applies.
         truth_overrides: overrides under which the known truth is posed, such as "objective.num_steps=10",
             where the usual numbers would take long or leave no closed form.
+        sigma: standard deviation of Gaussian noise added to the data, in their units; 0 adds none. What is
+            learned is p_σ = p_data * N(0, σ²I), and samples jump from it to the posterior mean of the data.
         notes: what a reader of the results must know, one sentence each.
     """
 
@@ -91,6 +94,7 @@ class Objective(LightningModule):
     monitor: ClassVar[str] = "val/mmd"
     trains_by_sampling: ClassVar[bool] = False
     truth_overrides: ClassVar[tuple[str, ...]] = ()
+    sigma: float = 0.0
     notes: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, parts: Parts) -> None:
@@ -160,11 +164,11 @@ class Objective(LightningModule):
         """Look at the training data once, before the first step, with everything fitted."""
 
     def corrupted(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, "num *shape"]:
-        """Events of the law that the method learns, from events of the data: noised ones for some methods.
+        """Events of the law that the method learns, from events of the data: x + σz, or x where σ = 0.
 
         Noise and base terms are fitted to these, and `target` is their density.
         """
-        return x
+        return x + self.sigma * self.normal_like(x) if self.sigma else x
 
     def model(self) -> Energy | ScoreNetwork:
         """The trained model, x -> E(x) with p(x) = exp(-E(x)) / Z: base term and temperature applied.
@@ -187,19 +191,24 @@ class Objective(LightningModule):
         return {}
 
     def target(self, density: Any) -> Any:
-        """The density that the method learns from data of law `density`."""
-        return density
+        """The density that the method learns from data of law `density`: p_σ."""
+        return density.noised(self.sigma) if self.sigma else density
 
     def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Samples as this method makes them: `num_steps` of `kernel` on the model, from the noise."""
+        """Samples as this method makes them: `num_steps` of `kernel` on the model, from the noise.
+
+        Where noise was added to the data, one jump to the posterior mean of the clean data ends them
+        (walk-jump sampling).
+        """
         model = self.model()
         if not isinstance(model, Energy):
             raise UserError(f"{type(self).__name__} leaves no energy: it must write its own generate")
-        return run_chains(kernel, model, self.noise.sample(num, generator), num_steps, generator).x
+        x = run_chains(kernel, model, self.noise.sample(num, generator), num_steps, generator).x
+        return denoise(model, x, self.sigma) if self.sigma else x
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
-        """The precision that the method learns on `truth`, its known bias included."""
-        return truth.precision
+        """The precision that the method learns on `truth`, its known bias included: (Σ + σ²I)⁻¹."""
+        return truth.map_eigenvalues(lambda m: 1 / (m + self.sigma**2))
 
     def known_truth(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
         """What the method learns on `truth`, by name of what is learned."""

@@ -1,7 +1,5 @@
 """Sliced score matching."""
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -9,10 +7,7 @@ from torch import Tensor
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.energies import Energy, ScoreNetwork, score
 from ebm_lab.errors import UserError
-from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.objective import Objective, Parts
-from ebm_lab.objectives.tweedie import denoise
-from ebm_lab.samplers import Kernel
 
 IMAGE_SIGMA = 0.35  # of the noise on dequantised images, unless told otherwise
 
@@ -99,20 +94,3 @@ class SlicedScoreMatching(Objective):
         x = self.corrupted(batch.x.repeat_interleave(self.num_slices, 0))
         v = 2 * torch.randint(0, 2, x.shape, generator=self.generator, device=x.device).to(x.dtype) - 1
         return sliced_loss(self.energy, x, v, self.variance_reduced)
-
-    def corrupted(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, "num *shape"]:
-        """x + σz, or x where no noise is added."""
-        return x + self.sigma * self.normal_like(x) if self.sigma else x
-
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Chains on p_σ, then one jump to the posterior mean of the clean data (walk-jump sampling)."""
-        x = super().generate(num, kernel, num_steps, generator)
-        return denoise(self.model(), x, self.sigma) if self.sigma else x
-
-    def target(self, density: Any) -> Any:
-        """p_data, or p_σ where noise is added."""
-        return density.noised(self.sigma) if self.sigma else density
-
-    def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
-        """Σ⁻¹, or (Σ + σ²I)⁻¹ where noise is added."""
-        return truth.map_eigenvalues(lambda m: 1 / (m + (self.sigma or 0.0) ** 2))

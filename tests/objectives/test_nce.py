@@ -1,5 +1,7 @@
 """What NCE claims, and what it does not once its classifier is sure."""
 
+import math
+
 import hydra
 import pytest
 import torch
@@ -8,6 +10,7 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data import Batch
+from ebm_lab.objectives import GaussianTruth
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +43,23 @@ def test_the_running_accuracy_starts_at_the_first_batch_and_averages_the_last_hu
     nce.iteration = 1
     nce.loss(batch)
     assert nce.accuracy.item() == pytest.approx(0.99 * first + 0.01 * float(nce.metrics["accuracy"]))
+
+
+def test_with_noise_on_the_data_the_truth_is_the_noised_one(nce):
+    nce.sigma = 1.0
+    known = nce.known_truth(GaussianTruth(torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64))))
+    nce.sigma = 0.0
+    # Σ + I = diag(2, 5): mean precision .35, mean log precision -log(10)/2, log Z = log 2π + log(10)/2
+    assert known["trace(P)/d"].item() == pytest.approx(0.35, abs=1e-12)
+    assert known["logdet(P)/d"].item() == pytest.approx(-math.log(10) / 2, abs=1e-12)
+    assert known["log Z"].item() == pytest.approx(math.log(2 * math.pi) + math.log(10) / 2, abs=1e-12)
+
+
+def test_the_noised_data_meet_the_classifier(nce):
+    nce.sigma = 0.7
+    x = torch.zeros(20_000, 2)
+    noised = nce.corrupted(x)
+    nce.sigma = 0.0
+    assert torch.equal(nce.corrupted(x), x)
+    # the standard error of a variance of 40 000 normals is s² √(2/n)
+    assert noised.var().item() == pytest.approx(0.49, abs=4 * 0.49 * math.sqrt(2 / 40_000))
