@@ -68,8 +68,7 @@ def test_every_recipe_is_of_a_pair_and_is_used(name):
     data = name.removeprefix(f"{objective}_")
     assert data in options("data")
     recipe = OmegaConf.load(CONFIGS / "recipe" / f"{name}.yaml")
-    shared = recipe.pop("defaults", [])
-    assert all((CONFIGS / "recipe" / f"{other}.yaml").exists() for other in shared)
+    shared = [OmegaConf.load(CONFIGS / "recipe" / f"{other}.yaml") for other in recipe.pop("defaults", [])]
     cfg = compose(f"objective={objective}", f"data={data}", "output_dir=x")
     assert (
         OmegaConf.merge(cfg, *(OmegaConf.load(CONFIGS / "recipe" / f"{o}.yaml") for o in shared), recipe)
