@@ -90,10 +90,23 @@ class Samples(Callback):
             sets = {"data": held_out[: self.num_samples], "samples": samples, "noise": noise}
             energies = {name: evaluate_in_chunks(model, x).cpu() for name, x in sets.items()}
             pictures["energies"] = plots.histogram(energies)
+            _to_wandb(trainer, objective.iteration, energies)
         for name, figure in pictures.items():
             if figure is None:
                 continue
             path = plots.save(figure, self.folder / f"{name}_{objective.iteration:07d}.png")
-            for logger in trainer.loggers:
-                if isinstance(logger, WandbLogger):
-                    logger.log_image(f"samples/{name}", [str(path)], step=objective.iteration)
+            for logger in _wandb_loggers(trainer):
+                logger.log_image(f"samples/{name}", [str(path)], step=objective.iteration)
+
+
+def _wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, WandbLogger)]
+
+
+def _to_wandb(trainer: Trainer, iteration: int, energies: dict[str, Tensor]) -> None:
+    """Energies as histograms that wandb draws over the iterations."""
+    for logger in _wandb_loggers(trainer):
+        from wandb import Histogram
+
+        histograms = {f"energies/{name}": Histogram(values.numpy()) for name, values in energies.items()}
+        logger.log_metrics(histograms, step=iteration)

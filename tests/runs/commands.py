@@ -35,6 +35,24 @@ TINY = [
 """A default run of a second, evaluation included."""
 
 
+def wandb_records(file: Path) -> list[Any]:
+    """The records of an offline run: LevelDB's log format, blocks of 32 KiB with records in pieces."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    content, position, piece, records = file.read_bytes(), 7, b"", []
+    while position + 7 <= len(content):
+        if 32768 - position % 32768 < 7:  # too little for a header: padding
+            position += 32768 - position % 32768
+            continue
+        length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        piece += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # whole, or the last piece
+            records.append(Record.FromString(piece))
+            piece = b""
+    return records
+
+
 class Outcome(NamedTuple):
     """How a command ended, and all that it printed."""
 

@@ -3,11 +3,12 @@
 import json
 import os
 import random
+from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
-from commands import TINY, command
+from commands import TINY, command, wandb_records
 from omegaconf import OmegaConf
 
 SWEEP = ["-m", *TINY, "iterations=3", "callbacks.ema=null"]
@@ -35,7 +36,13 @@ def sweep(tmp_path_factory):
     return folder, outcome, before, state_of_the_process()
 
 
-OURS = ("PYTEST_CURRENT_TEST", "HYDRA_FULL_ERROR")  # the command line sets the second for good
+# The command line sets the second for good; torch sets the others when it is first asked for a device.
+OURS = (
+    "PYTEST_CURRENT_TEST",
+    "HYDRA_FULL_ERROR",
+    "PYTORCH_NVML_BASED_CUDA_CHECK",
+    "TORCHINDUCTOR_CACHE_DIR",
+)
 
 
 def state_of_the_process() -> dict:
@@ -156,3 +163,28 @@ def test_who_stops_a_job_stops_the_sweep(tmp_path, monkeypatch):
     outcome = command(*SWEEP, "seed=0,1", f"hydra.sweep.dir={tmp_path}")
     assert outcome.code == 130
     assert not list(tmp_path.glob("1-*/config.yaml"))
+
+
+def test_an_offline_run_reads_back_with_samples_histograms_and_results(tmp_path):
+    folder = tmp_path / "run"
+    shown = [o for o in TINY if not o.startswith(("logger", "callbacks.samples"))]
+    looks = ["trainer.val_check_interval=2", "callbacks.samples.num_samples=16", "iterations=4"]
+    outcome = command(*shown, *looks, f"output_dir={folder}")
+    assert outcome.code == 0, outcome.text
+    (file,) = folder.rglob("*.wandb")
+    logged, summary = defaultdict(list), {}
+    for record in wandb_records(file):
+        for item in record.history.item:
+            logged[item.key, *item.nested_key].append(json.loads(item.value_json))
+        summary |= {update.key: json.loads(update.value_json) for update in record.summary.update}
+    for name in ("samples", "energies"):
+        assert logged["", f"samples/{name}", "_type"] == ["images/separated"] * 2  # a look each
+        (first,), (second,) = logged["", f"samples/{name}", "filenames"]
+        assert first != second
+        assert all((file.parent / "files" / path).exists() for path in (first, second))
+    for name in ("data", "samples", "noise"):
+        assert logged["", f"energies/{name}", "_type"] == ["histogram"] * 2
+        assert [sum(counts) for counts in logged["", f"energies/{name}", "values"]] == [16, 16]
+    results = json.loads((folder / "results.json").read_text())["measurements"]
+    for name, measurement in results.items():
+        assert summary[f"final/{name}"] == measurement["value"]
