@@ -24,6 +24,7 @@ def test_inception_distances_are_the_frechet_distance_and_the_kernel_s_of_its_fe
     found = {m.name: m.value for m in fid.inception_distances(samples, data)}
     deviation = (12 / 11) ** 0.5  # of a column of signs
     assert found["fid"] == pytest.approx(3 * (1 + (2 * deviation - deviation) ** 2), abs=1e-5)
+    torch.manual_seed(77)  # the subsets of KID are the same whatever the global state, which stays
     state = torch.random.get_rng_state()
     assert {m.name: m.value for m in fid.inception_distances(samples, data)} == found
     assert torch.equal(torch.random.get_rng_state(), state)

@@ -5,6 +5,7 @@ import json
 import math
 
 import pytest
+import torch
 from commands import TINY, command
 
 from ebm_lab.evaluation import from_json
@@ -139,3 +140,23 @@ def test_samples_that_left_the_numbers_are_a_divergence(images, monkeypatch):
     outcome = command(f"run={images}", "num_samples=20", "num_steps=1", script="evaluate")
     assert "diverged: the chains that draw the samples have left the numbers" in outcome.text
     assert outcome.code == 1
+
+
+def test_other_data_are_put_into_the_space_of_the_model(tmp_path):
+    from stand_ins import write_mnist
+
+    from ebm_lab.data import TorchvisionImages
+    from ebm_lab.evaluating import _in_the_space_of
+
+    write_mnist(tmp_path)
+    plain, logit = (
+        TorchvisionImages(
+            name="mnist", shape=[1, 28, 28], order_seed=0, root=str(tmp_path), num_val=10, batch_size=10,
+            transform=transform, alpha=0.05,
+        )
+        for transform in (None, "logit")
+    )  # fmt: skip
+    plain.setup()
+    logit.setup()
+    torch.testing.assert_close(_in_the_space_of(logit, plain), logit.test_x, atol=1e-4, rtol=0)
+    torch.testing.assert_close(_in_the_space_of(plain, logit), plain.test_x, atol=1e-5, rtol=0)
