@@ -32,6 +32,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.untrained = self.path / "untrained.json"
         self.results = self.path / "results.json"
+        self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
         self.log = self.path / "run.log"
 

@@ -44,8 +44,23 @@ class SampleSchema:
     seed: int = 0
 
 
+@dataclass
+class EvaluateSchema:
+    """What `scripts/evaluate.py` takes."""
+
+    run: str = MISSING
+    num_samples: int = 500
+    num_steps: int | None = None  # null: as many as the evaluation of the run
+    checkpoint: str = "last"
+    seed: int = 0
+    ood: str | None = None  # another option of data, of the same shape: is it told from the run's?
+    long_run: int = 0  # further steps of the run's sampler from the samples; 0: off
+    fid: bool = False  # FID and KID, which need the extra: pip install 'ebm_lab[fid]'
+
+
 def register() -> None:
     """Put the schema where the defaults lists find it, and the resolvers where interpolations do."""
     resolvers.register()
     ConfigStore.instance().store(name="run_schema", node=RunSchema)
     ConfigStore.instance().store(name="sample_schema", node=SampleSchema)
+    ConfigStore.instance().store(name="evaluate_schema", node=EvaluateSchema)

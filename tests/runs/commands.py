@@ -62,9 +62,9 @@ class Outcome(NamedTuple):
 
 def command(*arguments: str, script: str = "train") -> Outcome:
     """`python train.py ARGUMENTS`, in this process."""
-    from ebm_lab import sampling, training
+    from ebm_lab import evaluating, sampling, training
 
-    task = {"train": training.run, "sample": sampling.draw}[script]
+    task = {"train": training.run, "sample": sampling.draw, "evaluate": evaluating.evaluate}[script]
     text = io.StringIO()
     handler = logging.StreamHandler(text)
     log = logging.getLogger("ebm_lab")
