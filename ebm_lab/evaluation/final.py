@@ -87,9 +87,19 @@ class Evaluation:
         with objective.uncounted(), objective.drawing_from(generator):
             return self._measure(objective, data, generator)
 
+    def _finite(self, samples: Tensor) -> Tensor:
+        """The samples; a kernel whose step is too large for the model leaves none to measure."""
+        lost = int((~samples.flatten(1).isfinite()).any(1).sum())
+        if lost:
+            raise ValueError(
+                f"{lost} of {len(samples)} samples are not finite, the {type(self.kernel).__name__} chains "
+                "diverged: set a smaller evaluation.kernel.step_size"
+            )
+        return samples
+
     def _measure(self, objective: Objective, data: InMemoryData, generator: torch.Generator) -> Findings:
         test_x = data.test_x.to(objective.device, objective.dtype)
-        samples = objective.generate(self.num_samples, self.kernel, self.num_steps, generator)
+        samples = self._finite(objective.generate(self.num_samples, self.kernel, self.num_steps, generator))
         model = objective.model()
         measurements = list(_compare_samples(samples, test_x[: self.num_samples], data, generator))
         if isinstance(model, Energy):

@@ -135,6 +135,15 @@ def test_torchrun_is_refused(here, monkeypatch):
     assert "python train.py trainer=ddp, not under torchrun" in outcome.text
 
 
+def test_samples_that_are_not_finite_name_the_step(here):
+    kernel = ["evaluation.kernel._target_=ebm_lab.samplers.Langevin", "evaluation.kernel.step_size=1e3"]
+    few = [o for o in TINY if not o.startswith("evaluation.num_steps")]
+    outcome = command(*few, *kernel, "evaluation.num_steps=60", "iterations=2", "output_dir=out")
+    assert outcome.code == 2
+    assert "40 of 40 samples are not finite" in outcome.text
+    assert "set a smaller evaluation.kernel.step_size" in outcome.text
+
+
 def test_an_output_folder_that_cannot_be_written(here):
     for folder in ("file", "file/below"):
         outcome = command(*TINY, "iterations=2", f"output_dir={folder}")
