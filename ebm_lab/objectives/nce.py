@@ -120,8 +120,9 @@ class NoiseContrastiveEstimation(Objective):
             return ()
         return (
             f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): this noise is told from "
-            "the data too easily, so log Z is not pinned down and no likelihood is reported. Noise more like "
-            "the data helps: noise=gaussian, noise=mixture, or more of its components.",
+            "the data too easily, so log Z is not pinned down and no likelihood is reported. What helps: noise "
+            "more like the data (noise=mixture, more of its components), or more noise on the data "
+            "(objective.sigma).",
         )
 
     def claims_likelihood(self) -> bool:
