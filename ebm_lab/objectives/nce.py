@@ -120,8 +120,8 @@ class NoiseContrastiveEstimation(Objective):
             return ()
         return (
             f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): this noise is told from "
-            "the data too easily, so log Z is not pinned down and no likelihood is reported. What helps: noise "
-            "more like the data (noise=mixture, more of its components), or more noise on the data "
+            "the data too easily, so log Z is not pinned down and no likelihood is reported. What helps: "
+            "noise more like the data (noise=mixture, more of its components), or more noise on the data "
             "(objective.sigma).",
         )
 
