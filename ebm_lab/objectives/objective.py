@@ -47,7 +47,9 @@ class Player:
         loss: the player's own loss of a batch, minimised in its own parameters only.
         module: the network; all its parameters learn unless `groups` says otherwise.
         optimization: optimizer, schedule, clip and micro-batches.
-        steps: optimizer steps per iteration.
+        steps: optimizer steps per iteration, all on its batch.
+        every: iterations between turns: with 5, the player steps in every fifth iteration, and the others in
+            between meet a fresh batch each.
         groups: parameter groups as `torch.optim` takes them; a group's `lr_factor` multiplies its rate.
     """
 
@@ -55,11 +57,14 @@ class Player:
     module: nn.Module
     optimization: Optimization
     steps: int = 1
+    every: int = 1
     groups: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"a player takes at least 1 step an iteration, got steps={self.steps}")
+        if self.every < 1:
+            raise ValueError(f"a player has a turn every 1 or more iterations, got every={self.every}")
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """The groups, or one group of all parameters that learn."""
@@ -296,10 +301,12 @@ class Objective(LightningModule):
         for (name, player), optimizer, schedule in zip(
             self._players.items(), optimizers, schedules, strict=True
         ):
-            for _ in range(player.steps):
+            has_turn = (self.iteration + 1) % player.every == 0
+            for _ in range(player.steps if has_turn else 0):
                 self._step(name, player, optimizer, batch)
             self.metrics[self._named("lr", name)] = optimizer.param_groups[0]["lr"]
-            schedule.step()
+            for _ in range(player.every if has_turn else 0):  # the schedule counts iterations, not turns
+                schedule.step()
         self.iteration += 1
         self._log_training()
 

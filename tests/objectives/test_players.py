@@ -33,15 +33,16 @@ class LearnedScale(torch.nn.Module):
 class ToyContrast(Objective):
     """Two players: the energy tells data from noise, the noise moves toward the data."""
 
-    def __init__(self, parts: Parts, *, noise_steps: int = 3) -> None:
+    def __init__(self, parts: Parts, *, noise_steps: int = 3, energy_every: int = 1) -> None:
         super().__init__(parts)
         self.contrast = LearnedScale()
         self.noise_steps = noise_steps
+        self.energy_every = energy_every
         self.turns: list[str] = []
 
     def players(self):
         return {
-            "energy": Player(self.energy_loss, self.energy, self.optimization),
+            "energy": Player(self.energy_loss, self.energy, self.optimization, every=self.energy_every),
             "noise": Player(self.noise_loss, self.contrast, self.optimization, steps=self.noise_steps),
         }
 
@@ -99,6 +100,21 @@ def test_players_take_turns_and_iterations_are_counted_once():
     assert objective.turns == ["energy", "noise", "noise", "noise"] * 5
     assert objective.iteration == 5
     assert trainer.global_step == 20  # Lightning counts optimizer steps; nothing here may
+
+
+def test_a_player_may_wait_for_its_turn_while_its_schedule_goes_on():
+    objective = ToyContrast(parts(schedule="linear", length=10), noise_steps=1, energy_every=3)
+    before = objective.energy.precision.detach().clone()
+    fit(objective, 2, data())
+    assert objective.turns == ["noise"] * 2
+    assert torch.equal(objective.energy.precision, before)
+    objective = ToyContrast(parts(schedule="linear", length=10), noise_steps=1, energy_every=3)
+    fit(objective, 6, data())
+    assert objective.turns == ["noise", "noise", "energy", "noise"] * 2
+    # Three iterations were over at the first turn's end, so the second runs at 0.1 (1 - 3/10).
+    assert objective.metrics["lr_energy"] == pytest.approx(0.07)
+    with pytest.raises(ValueError, match="every=0"):
+        Player(objective.energy_loss, objective.energy, objective.optimization, every=0)
 
 
 def test_a_player_moves_only_itself_and_steps_as_a_bare_optimizer_would():
