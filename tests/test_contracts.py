@@ -62,15 +62,20 @@ def test_every_data_set_composes_binds_and_takes_every_objective(name):
         check_bindings(cfg)
 
 
+def recipe_parts(name: str) -> list:
+    """A recipe and before it those that it shares, as deep as they go."""
+    recipe = OmegaConf.load(CONFIGS / "recipe" / f"{name}.yaml")
+    shared = [other for other in recipe.pop("defaults", []) if other != "_self_"]
+    return [part for other in shared for part in recipe_parts(other)] + [recipe]
+
+
 @pytest.mark.parametrize("name", options("recipe"))
 def test_every_recipe_is_of_a_pair_and_is_used(name):
     objective = next(o for o in options("objective") if name.startswith(f"{o}_"))
     data = name.removeprefix(f"{objective}_")
     assert data in options("data")
-    recipe = OmegaConf.load(CONFIGS / "recipe" / f"{name}.yaml")
-    shared = [OmegaConf.load(CONFIGS / "recipe" / f"{other}.yaml") for other in recipe.pop("defaults", [])]
     cfg = compose(f"objective={objective}", f"data={data}", "output_dir=x")
-    assert OmegaConf.merge(cfg, *shared, recipe) == cfg
+    assert OmegaConf.merge(cfg, *recipe_parts(name)) == cfg
 
 
 def take_steps(cfg, iterations: int = 2):

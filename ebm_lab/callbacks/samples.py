@@ -105,8 +105,11 @@ def _wandb_loggers(trainer: Trainer) -> list[WandbLogger]:
 
 def _to_wandb(trainer: Trainer, iteration: int, energies: dict[str, Tensor]) -> None:
     """Energies as histograms that wandb draws over the iterations."""
-    for logger in _wandb_loggers(trainer):
-        from wandb import Histogram
+    loggers = _wandb_loggers(trainer)
+    if not loggers:
+        return
+    from wandb import Histogram  # a second to import, and not every run logs to wandb
 
-        histograms = {f"energies/{name}": Histogram(values.numpy()) for name, values in energies.items()}
+    histograms = {f"energies/{name}": Histogram(values.numpy()) for name, values in energies.items()}
+    for logger in loggers:
         logger.log_metrics(histograms, step=iteration)

@@ -15,13 +15,13 @@ def dequantise(
     k = floor(levels (x + 1) / 2) gives the integer back, up to rounding at the edges of the bins.
 
     Args:
-        k: integers, as floats.
+        k: integers, of any type.
         levels: number of integer levels, 256 for 8-bit images.
         u: uniform draws in [0, 1).
 
     Reference: Theis, van den Oord & Bethge, A note on the evaluation of generative models, ICLR 2016, §3.1.
     """
-    return 2 * (k + u) / levels - 1
+    return (k + u).mul_(2).div_(levels).sub_(1)  # in place: a batch of images is about as fast as its noise
 
 
 def log_jacobian(levels: int, shape: Sequence[int]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebm_lab.data.checks import check_integer, check_shape
 from ebm_lab.data.density import Density
-from ebm_lab.data.dequantisation import log_jacobian
+from ebm_lab.data.dequantisation import dequantise, log_jacobian
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
 from ebm_lab.data.logit import Logit
 from ebm_lab.data.seeding import seeded_generator
@@ -178,9 +178,8 @@ class InMemoryData(LightningDataModule, ABC):
 
 
 def dequantised(k: Tensor, generator: torch.Generator, levels: int) -> Float[Tensor, "batch *shape"]:
-    """`dequantise` with fresh uniform noise, in place: a batch of images is as fast as its noise."""
-    u = torch.rand(k.shape, generator=generator, device=k.device)
-    return u.add_(k).mul_(2).div_(levels).sub_(1)
+    """Integers with fresh uniform noise, in [-1, 1]."""
+    return dequantise(k, levels, torch.rand(k.shape, generator=generator, device=k.device))
 
 
 def _check_events(x: Tensor, shape: tuple[int, ...], levels: int | None, what: str) -> None:

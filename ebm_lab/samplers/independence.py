@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_log_ratio, select
+from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio
 
 
 class Proposal(Protocol):
@@ -61,7 +61,7 @@ class Independence(ExactKernel):
             log_ratio = (state.energy - energy_y) / self._temperature + log_q(x) - log_q(y)
         log_ratio = checked_log_ratio(self, log_ratio, energy_y)
         accepted = u.log() < log_ratio
-        after = State(select(accepted, y, x), select(accepted, energy_y, state.energy), None, state.step + 1)
+        after = after_proposal(accepted, state, y, energy_y)
         return after, Info(state.energy, None, log_ratio.clamp(max=0).exp(), None)
 
     def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:

@@ -134,6 +134,22 @@ def checked_log_ratio(
     return log_ratio
 
 
+def after_proposal(
+    accepted: Bool[Tensor, " batch"],
+    state: State,
+    y: Float[Tensor, "batch *shape"],
+    energy: Float[Tensor, " batch"],
+    gradient: Float[Tensor, "batch *shape"] | None = None,
+) -> State:
+    """The next state: the proposal with its E and ∇E where an event is accepted, the old one elsewhere."""
+    return State(
+        select(accepted, y, state.x),
+        select(accepted, energy, state.energy),
+        None if gradient is None else select(accepted, gradient, state.gradient),
+        state.step + 1,
+    )
+
+
 def select(
     accepted: Bool[Tensor, " batch"],
     proposal: Float[Tensor, "batch *shape"],

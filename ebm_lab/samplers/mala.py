@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
-from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_log_ratio, evaluated, select
+from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
 from ebm_lab.samplers.schedules import Schedule, as_schedule
 
 
@@ -73,12 +73,7 @@ class MALA(ExactKernel):
         backward, forward = log_proposal(x, y, gradient_y, h, T), log_proposal(y, x, state.gradient, h, T)
         log_ratio = checked_log_ratio(self, (state.energy - energy_y) / T + backward - forward, energy_y)
         accepted = u.log() < log_ratio
-        after = State(
-            select(accepted, y, x),
-            select(accepted, energy_y, state.energy),
-            select(accepted, gradient_y, state.gradient),
-            state.step + 1,
-        )
+        after = after_proposal(accepted, state, y, energy_y, gradient_y)
         return after, Info(state.energy, state.gradient, log_ratio.clamp(max=0).exp(), None)
 
 
