@@ -1,9 +1,10 @@
 """Does every objective learn what mathematics says it learns? `python scripts/verify.py [objective ...]`
 
-For each objective in configs/objective, or in DIR/objective with `--config-dir DIR`, in 2 and in 10
-dimensions: train its loss, with the numbers of its YAML, on its known truth (for most the quadratic energy
-on Gaussian data) in independent replicas, and compare what it learned with the closed form, the method's own
-bias included. One row a number; exit code 1 when one is off. A new objective is verified by existing.
+For each objective in configs/objective, or in DIR/objective with `--config-dir DIR`, at each size of its
+known truth (for most the quadratic energy on Gaussian data in 2 and in 10 dimensions): train its loss, with
+the numbers of its YAML, in independent replicas, and compare what it learned with the closed form, the
+method's own bias included. One row a number; exit code 1 when one is off. A new objective is verified by
+existing.
 """
 
 import argparse
@@ -33,14 +34,13 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.callbacks import Budget
 from ebm_lab.cli import CONFIGS
-from ebm_lab.objectives import GaussianTruth
+from ebm_lab.objectives import Objective
 
 REPLICAS = 8
-DIMS = (2, 10)
 LIMIT = stats.t.ppf(1 - 1e-3 / 2, REPLICAS - 1)  # of |z|: one false alarm in a thousand rows
 PRECISION = 0.02  # largest standard error over max(1, |expected|): noise must not hide a bias
 PROBLEM = [
-    "data=gaussian", "energy=quadratic", "logger=none", "iterations=800", "optimizer.lr=0.02",
+    "logger=none", "iterations=800", "optimizer.lr=0.02",
     "data.batch_size=1000", "sampler=langevin", "sampler.step_size=0.1",  # so large that its bias shows
 ]  # fmt: skip
 
@@ -53,17 +53,25 @@ class Replica(NamedTuple):
     seconds: float
 
 
-def train_replica(objective: str, dim: int, seed: int, search_path: tuple[str, ...] = ()) -> Replica:
+def method_of(objective: str, search_path: tuple[str, ...] = ()) -> type[Objective]:
+    """The class behind `objective=`."""
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=[f"objective={objective}", *search_path])
+    return get_class(cfg.objective._target_)
+
+
+def train_replica(objective: str, size: int, seed: int, search_path: tuple[str, ...] = ()) -> Replica:
     """One run, on data of its own; `search_path` overrides where Hydra looks for configs."""
     _quiet()
     begun = time.monotonic()
-    overrides = [f"objective={objective}", f"data.dim={dim}", f"seed={seed}", f"data.seed={seed}"]
-    overrides += search_path
+    method = method_of(objective, search_path)
+    overrides = [f"objective={objective}", f"seed={seed}", f"data.seed={seed}", *search_path]
+    posed = [*PROBLEM, *method.truth.posed(size), *method.truth_overrides]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        method = get_class(hydra.compose("train", overrides=overrides).objective._target_)
-        cfg = hydra.compose("train", overrides=[*PROBLEM, *method.truth_overrides, *overrides])
+        cfg = hydra.compose("train", overrides=posed + overrides)
     built = build(cfg)
-    truth = GaussianTruth(built.data.density.covariance)
+    truth = method.truth.of(built.data)
     trainer = Trainer(
         accelerator="cpu", max_epochs=-1, logger=False, enable_checkpointing=False, limit_val_batches=0,
         enable_progress_bar=False, enable_model_summary=False,
@@ -75,7 +83,7 @@ def train_replica(objective: str, dim: int, seed: int, search_path: tuple[str, .
     return Replica(*numbers, time.monotonic() - begun)
 
 
-def rows(objective: str, dim: int, runs: list[Replica]) -> Iterator[tuple[str, ...]]:
+def rows(objective: str, size: int, runs: list[Replica]) -> Iterator[tuple[str, ...]]:
     """One row a number: expected, learned, standard error, z, seconds of all replicas, verdict."""
     seconds = sum(run.seconds for run in runs)
     for name, expected in runs[0].expected.items():
@@ -84,7 +92,7 @@ def rows(objective: str, dim: int, runs: list[Replica]) -> Iterator[tuple[str, .
         z = (mean - expected) / error
         verdict = "ok" if abs(z) < LIMIT and error < PRECISION * max(1, abs(expected)) else "FAILS"
         numbers = (f"{expected:.5f}", f"{mean:.5f}", f"{error:.5f}", f"{z:+.1f}", f"{seconds:.0f}")
-        yield (objective, str(dim), name, *numbers, verdict)
+        yield (objective, str(size), name, *numbers, verdict)
 
 
 def _quiet() -> None:
@@ -124,19 +132,19 @@ def main() -> int:
 def _verify(objectives: list[str], search_path: tuple[str, ...]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     table = Table(title=f"{REPLICAS} replicas; a row passes while |z| < {LIMIT:.1f}")
-    for column in ("objective", "d", "number", "expected", "learned", "s.e.", "z", "seconds", "verdict"):
+    for column in ("objective", "size", "number", "expected", "learned", "s.e.", "z", "seconds", "verdict"):
         table.add_column(column)
     failed = False
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         jobs = {
-            (objective, dim): [
-                pool.submit(train_replica, objective, dim, seed, search_path) for seed in range(REPLICAS)
+            (objective, size): [
+                pool.submit(train_replica, objective, size, seed, search_path) for seed in range(REPLICAS)
             ]
             for objective in objectives
-            for dim in DIMS
+            for size in method_of(objective, search_path).truth.sizes
         }
-        for (objective, dim), replicas in jobs.items():
-            for row in rows(objective, dim, [replica.result() for replica in replicas]):
+        for (objective, size), replicas in jobs.items():
+            for row in rows(objective, size, [replica.result() for replica in replicas]):
                 table.add_row(*row)
                 failed |= row[-1] == "FAILS"
     console.print(table)

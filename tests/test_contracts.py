@@ -3,6 +3,7 @@
 import hydra
 import pytest
 import torch
+from hydra.utils import get_class
 from omegaconf import OmegaConf
 from pytorch_lightning import Trainer
 
@@ -12,7 +13,6 @@ from ebm_lab.building import build
 from ebm_lab.callbacks import Budget
 from ebm_lab.cli import CONFIGS
 from ebm_lab.energies import Energy
-from ebm_lab.objectives import GaussianTruth
 
 DATA = {
     "eight_gaussians": ["data=eight_gaussians", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
@@ -131,36 +131,29 @@ def test_every_objective_leaves_a_model_that_answers(objective):
     assert method.energy_evaluations == evaluations
 
 
+def compose_truth(objective: str, *overrides: str):
+    """The objective on the smallest of its closed-form problems."""
+    method = get_class(compose(f"objective={objective}").objective._target_)
+    posed = method.truth.posed(method.truth.sizes[0])
+    sampler = ["sampler=langevin", "sampler.step_size=0.1"]
+    return compose(*sampler, *posed, *method.truth_overrides, f"objective={objective}", *overrides)
+
+
 @pytest.mark.parametrize("objective", options("objective"))
 def test_every_objective_knows_a_truth_by_the_names_of_what_it_learns(objective):
-    cfg = compose(
-        f"objective={objective}",
-        *DATA["gaussian"],
-        "energy=quadratic",
-        "sampler=langevin",
-        "sampler.step_size=0.1",
-        "data.batch_size=16",
-    )
-    method = build(cfg).objective
-    truth = GaussianTruth(torch.diag(torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)))
-    assert method.known_truth(truth).keys() == method.learned(truth).keys()
+    built = build(compose_truth(objective, "data.num_train=2000", "data.batch_size=16"))
+    truth = built.objective.truth.of(built.data)
+    assert built.objective.known_truth(truth).keys() == built.objective.learned(truth).keys()
 
 
 @pytest.mark.parametrize("objective", options("objective"))
 def test_truth_is_stationary_and_nothing_else_is(objective):
     """Gradients averaged over batches vanish at the known truth, and not at 0.7 or 1.4 times it.
 
-    In the direction P -> cP of the quadratic energy, in standard errors: |z| < 4 at the truth is one false
-    alarm in 16 000, and a wrong sign or factor moves z by tens.
+    In the direction of `Objective.place`, in standard errors: |z| < 4 at the truth is one false alarm in
+    16 000, and a wrong sign or factor moves z by tens.
     """
-    from hydra.utils import get_class
-
-    plain = compose(f"objective={objective}")
-    overrides = get_class(plain.objective._target_).truth_overrides
-    cfg = compose(
-        *overrides, f"objective={objective}", "data=gaussian", "data.dim=2", "data.num_train=40000",
-        "energy=quadratic", "sampler=langevin", "sampler.step_size=0.1", "data.batch_size=1000",
-    )  # fmt: skip
+    cfg = compose_truth(objective, "data.num_train=40000", "data.batch_size=1000")
     scores = {factor: _slope_in_standard_errors(cfg, factor) for factor in (0.7, 1.0, 1.4)}
     assert abs(scores[1.0]) < 4, scores
     assert scores[0.7] < -5, scores
@@ -168,23 +161,18 @@ def test_truth_is_stationary_and_nothing_else_is(objective):
 
 
 def _slope_in_standard_errors(cfg, factor: float) -> float:
-    """Mean over its standard error of dJ/d log c at P = c · P_truth, over batches."""
+    """Mean over its standard error of the loss's slope along `place`'s direction, over batches."""
     built = build(cfg)
-    method, covariance = built.objective.double(), built.data.density.covariance
-    precision = method.true_precision(GaussianTruth(covariance))
-    method.energy.set_precision(factor * precision)
-    if "log_normaliser" in dict(method.named_parameters()):
-        with torch.no_grad():  # log Z of the model as it stands: then only P is off
-            method.log_normaliser.copy_(method.energy.log_partition())
+    method = built.objective.double()
+    direction = method.place(method.truth.of(built.data), factor)
+    loss_of = method.players()["energy"].loss
     loader, slopes = iter(built.data.train_dataloader()), []
     for _ in range(24):
         batch = next(loader)
         warm = 12 if hasattr(method, "buffer") else 1  # persistent chains must forget where they started
         for _ in range(warm if not slopes else 1):
-            loss = method.loss(batch._replace(x=batch.x.double()))
-        shape = [method.energy.log_diagonal, method.energy.below_diagonal]
-        gradient, below = torch.autograd.grad(loss, shape)
-        # P -> cP scales L by sqrt(c): log diagonal + ½ log c, below diagonal times sqrt(c)
-        slopes.append(0.5 * (gradient.sum() + (below * method.energy.below_diagonal.detach()).sum()))
+            loss = loss_of(batch._replace(x=batch.x.double()))
+        gradients = torch.autograd.grad(loss, list(direction))
+        slopes.append(sum((g * t).sum() for g, t in zip(gradients, direction.values(), strict=True)))
     slopes = torch.stack(slopes)
     return float(slopes.mean() / (slopes.std() / len(slopes) ** 0.5))

@@ -2,7 +2,7 @@
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
-from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
@@ -14,6 +14,7 @@ __all__ = [
     "ContrastiveDivergence",
     "DenoisingScoreMatching",
     "GaussianTruth",
+    "KnownTruth",
     "NoiseContrastiveEstimation",
     "Objective",
     "Optimization",

@@ -139,6 +139,13 @@ class NoiseContrastiveEstimation(Objective):
         log_z = 0.5 * len(precision) * math.log(2 * math.pi) - 0.5 * torch.logdet(precision)
         return truth.expected(precision) | {"log Z": log_z}
 
+    @torch.no_grad()
+    def place(self, truth: GaussianTruth, factor: float) -> dict[nn.Parameter, Tensor]:
+        """As everywhere, with c at log Z of the model as it stands: then only P is off."""
+        direction = super().place(truth, factor)
+        self.log_normaliser.copy_(self.energy.log_partition())
+        return direction
+
     def learned(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
         """Precision and c."""
         return super().learned(truth) | {"log Z": self.log_normaliser.detach().double()}

@@ -16,7 +16,7 @@ from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies import Energy, ScoreNetwork, Tempered, advance_power_iteration
 from ebm_lab.errors import Diverged, UserError
 from ebm_lab.noise import Noise
-from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Kernel, run_chains
@@ -85,8 +85,9 @@ class Objective(LightningModule):
         has_held_out_loss: the loss means something on data that were not trained on.
         monitor: metric by which the best checkpoint is chosen, lower is better.
         trains_by_sampling: negatives are drawn by the run's kernel at its temperature, which `model` applies.
-        truth_overrides: overrides under which the known truth is posed, such as "objective.num_steps=10",
-            where the usual numbers would take long or leave no closed form.
+        truth: the closed-form problem on which the method is verified.
+        truth_overrides: further overrides under which it is posed, such as "objective.num_steps=10", where
+            the usual numbers would take long or leave no closed form.
         sigma: standard deviation of Gaussian noise added to the data, in their units; 0 adds none. What is
             learned is p_σ = p_data * N(0, σ²I), and samples jump from it to the posterior mean of the data.
         notes: what a reader of the results must know, one sentence each.
@@ -98,6 +99,7 @@ class Objective(LightningModule):
     has_held_out_loss: ClassVar[bool] = False
     monitor: ClassVar[str] = "val/mmd"
     trains_by_sampling: ClassVar[bool] = False
+    truth: ClassVar[type[KnownTruth]] = GaussianTruth
     truth_overrides: ClassVar[tuple[str, ...]] = ()
     sigma: float = 0.0
     notes: ClassVar[tuple[str, ...]] = ()
@@ -211,15 +213,25 @@ class Objective(LightningModule):
         x = run_chains(kernel, model, self.noise.sample(num, generator), num_steps, generator).x
         return denoise(model, x, self.sigma) if self.sigma else x
 
+    # These speak of a GaussianTruth; a method with another `truth` overrides `known_truth` and `place`.
+
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
         """The precision that the method learns on `truth`, its known bias included: (Σ + σ²I)⁻¹."""
         return truth.map_eigenvalues(lambda m: 1 / (m + self.sigma**2))
 
-    def known_truth(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
-        """What the method learns on `truth`, by name of what is learned."""
+    def known_truth(self, truth: KnownTruth) -> dict[str, Float[Tensor, ""]]:
+        """What the method learns on `truth`, its known bias included, by name of what is learned."""
         return truth.expected(self.true_precision(truth))
 
-    def learned(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
+    def place(self, truth: KnownTruth, factor: float) -> dict[nn.Parameter, Tensor]:
+        """Put the model at `factor` times its known truth; the direction of its parameters where that grows.
+
+        Along it the loss of the player `energy` is stationary at factor 1, falls below and rises above: a
+        test that every objective passes.
+        """
+        return truth.place(self.energy, factor * self.true_precision(truth))
+
+    def learned(self, truth: KnownTruth) -> dict[str, Float[Tensor, ""]]:
         """What was learned on `truth`, under the same names as `known_truth`."""
         return truth.learned(self.energy)
 
