@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
@@ -37,17 +38,21 @@ class ImageFiles(ABC):
         """The official training or test part: bytes (num, channels, height, width) and labels."""
 
     def prepare(self, root: Path, download: bool = True) -> None:
-        """Download what is missing.
+        """Download what is missing; of several processes one does so and the others wait.
 
         Raises:
             UserError: when files are missing and cannot be downloaded, or must not be.
         """
-        if self.complete(root):
+        lock = root / ".download.lock"
+        if self.complete(root) and not (download and lock.exists()):  # else another may still be writing
             return
         problem = "data.download is false"
         if download:
             try:
-                self._dataset()(str(root), download=True)
+                root.mkdir(parents=True, exist_ok=True)
+                with FileLock(lock):
+                    if not self.complete(root):
+                        self._dataset()(str(root), download=True)
                 return
             except (OSError, HTTPException, RuntimeError) as error:  # no network, no such page, wrong sums
                 problem = " ".join(f"the download failed, {error}".split())

@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -150,3 +151,26 @@ def test_an_npz_file_without_its_arrays(tmp_path):
     np.savez(tmp_path / "cifar10.npz", x=pixels(3, 32, 32, 3))
     with pytest.raises(UserError, match="cifar10.npz has no array train_images"):
         read_images("cifar10", str(tmp_path), download=False)
+
+
+def test_of_two_processes_one_downloads_and_the_other_waits(tmp_path, monkeypatch):
+    """The second to ask finds the lock taken and, when it is free, the files complete."""
+    calls, started, finish = [], threading.Event(), threading.Event()
+
+    def download(root, download):
+        calls.append(root)
+        started.set()
+        assert finish.wait(10)
+        write_mnist(tmp_path)
+
+    monkeypatch.setattr("torchvision.datasets.MNIST", download)
+    threads = [threading.Thread(target=IMAGE_FILES["mnist"].prepare, args=(tmp_path,)) for _ in range(2)]
+    threads[0].start()
+    assert started.wait(10)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert threads[1].is_alive() and len(calls) == 1
+    finish.set()
+    for thread in threads:
+        thread.join(10)
+    assert len(calls) == 1 and IMAGE_FILES["mnist"].complete(tmp_path)
