@@ -8,6 +8,7 @@ from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
+from ebm_lab.samplers.underdamped import UnderdampedLangevin
 
 __all__ = [
     "HMC",
@@ -23,6 +24,7 @@ __all__ = [
     "Polynomial",
     "ReplayBuffer",
     "State",
+    "UnderdampedLangevin",
     "leapfrog",
     "run_chains",
 ]

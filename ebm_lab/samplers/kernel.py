@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,12 +19,14 @@ class State(NamedTuple):
         energy: E(x) of each event, or None where the kernel does not keep it.
         gradient: ∇E(x), or None where the kernel does not keep it.
         step: steps taken in this run; step-size schedules read it.
+        memory: what else the kernel takes from step to step, such as a momentum; None where that is nothing.
     """
 
     x: Float[Tensor, "batch *shape"]
     energy: Float[Tensor, " batch"] | None
     gradient: Float[Tensor, "batch *shape"] | None
     step: int
+    memory: Any = None
 
 
 class Info(NamedTuple):

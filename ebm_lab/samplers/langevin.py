@@ -100,14 +100,17 @@ class Langevin(Kernel):
         drift = gradient if clip is None else gradient.clamp(-clip, clip)
         moved = x.sub(drift, alpha=h)
         if T > 0:
-            z = draw if draw is not None else _normal_like(x, generator)
+            z = draw if draw is not None else normal_like(x, generator)
             moved.add_(z, alpha=math.sqrt(2 * h * T))
         kept = moved if self.clamp is None else moved.clamp(*self.clamp)
         clipped = _fraction((drift != gradient) | (kept != moved), x.dtype) if self._bounded else None
         return State(kept, None, None, state.step + 1), Info(energies, gradient, None, clipped)
 
 
-def _normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def normal_like(
+    x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
+) -> Float[Tensor, "batch *shape"]:
+    """A standard normal for every coordinate."""
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 

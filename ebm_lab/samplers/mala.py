@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
+from ebm_lab.samplers.langevin import normal_like
 from ebm_lab.samplers.schedules import Schedule, as_schedule
 
 
@@ -81,6 +82,6 @@ def normal_and_uniform(
     x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
     """A standard normal for every coordinate and a uniform for every event."""
-    z = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    z = normal_like(x, generator)
     u = torch.rand(x.shape[:1], generator=generator, dtype=x.dtype, device=x.device)
     return z, u
