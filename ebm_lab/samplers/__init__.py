@@ -6,6 +6,7 @@ from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
+from ebm_lab.samplers.preconditioned import PreconditionedLangevin
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
 from ebm_lab.samplers.underdamped import UnderdampedLangevin
@@ -22,6 +23,7 @@ __all__ = [
     "Kernel",
     "Langevin",
     "Polynomial",
+    "PreconditionedLangevin",
     "ReplayBuffer",
     "State",
     "UnderdampedLangevin",

@@ -46,11 +46,7 @@ def test_one_step_by_hand():
 
 
 def test_the_first_step_draws_the_whole_momentum():
-    kernel, x, z = (
-        UnderdampedLangevin(0.5, 1.0, 4.0),
-        torch.ones(1, 1, dtype=F64),
-        torch.ones(1, 1, dtype=F64),
-    )
+    kernel, x = UnderdampedLangevin(0.5, 1.0, 4.0), torch.ones(1, 1, dtype=F64)
     state = kernel.init(quadratic(2.0), x)
     assert state.memory is None
     after, info = kernel.step(quadratic(2.0), state, None, draw=torch.ones(1, 1, dtype=F64))
