@@ -1,6 +1,7 @@
 """Transition kernels that draw from exp(-E), the loop that runs them, and the pool of persistent chains."""
 
 from ebm_lab.samplers.driver import Chains, run_chains
+from ebm_lab.samplers.dual_averaging import DualAveraging
 from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
@@ -16,6 +17,7 @@ __all__ = [
     "MALA",
     "Chains",
     "Constant",
+    "DualAveraging",
     "ExactKernel",
     "Geometric",
     "Independence",

@@ -21,6 +21,7 @@ class Chains(NamedTuple):
         acceptance: mean acceptance probability over steps and events; None without an accept step.
         gradient_norm: mean over events of ‖∇E‖ before the last step; None without a step.
         clipped: mean fraction of clipped or clamped coordinates; None where neither is on.
+        step_size: of the kernel at the last step; None for a kernel without one, and without a step.
     """
 
     x: Float[Tensor, "batch *shape"]
@@ -29,6 +30,7 @@ class Chains(NamedTuple):
     acceptance: Float[Tensor, ""] | None
     gradient_norm: Float[Tensor, ""] | None
     clipped: Float[Tensor, ""] | None
+    step_size: float | None = None
 
 
 def run_chains(
@@ -41,6 +43,9 @@ def run_chains(
     record_every: int | None = None,
 ) -> Chains:
     """Run a batch of chains from x for `num_steps` steps of the kernel.
+
+    A kernel that adapts its step does so first, on these very chains, and is frozen before the first of the
+    `num_steps`; only within `kernel.adapting()`, which is training, it adapts in every step.
 
     The energy is in evaluation mode and its parameters take no gradient meanwhile; mode, buffers,
     requires_grad and gradients are afterwards as they were. Nothing waits for the device in between.
@@ -60,6 +65,8 @@ def run_chains(
     energies, acceptances, clipped, samples = _Trace(), _Trace(), _Trace(), []
     info = None
     with frozen(energy):
+        if num_steps:
+            kernel, x = kernel.warmed_up(energy, x.detach(), generator)
         state = kernel.init(energy, x.detach())
         for step in range(1, num_steps + 1):
             state, info = kernel.step(energy, state, generator)
@@ -77,6 +84,7 @@ def run_chains(
         acceptance=_mean(acceptances.means()),
         gradient_norm=None if info is None or info.gradient is None else _mean_norm(info.gradient),
         clipped=_mean(clipped.means()),
+        step_size=None if info is None or kernel.step_size is None else kernel.step_size(state.step - 1),
     )
 
 

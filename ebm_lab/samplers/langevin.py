@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature
-from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive
+from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive, scaled
 
 
 class Langevin(Kernel):
@@ -81,6 +81,11 @@ class Langevin(Kernel):
         if root < 0:
             raise ValueError(f"no precision gives the variance {variance:g} with step_size={h:g}")
         return (1 - root.sqrt()) / h
+
+    def at_scale(self, factor: float) -> "Langevin":
+        """Steps h · factor², a clip of gradients that are 1/factor as large; a clamp stays where it is."""
+        clip = None if self.gradient_clip is None else self.gradient_clip / factor
+        return Langevin(scaled(self.step_size, factor**2), self.noise_temperature, clip, self.clamp)
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x; nothing is evaluated."""

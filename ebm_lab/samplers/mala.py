@@ -10,7 +10,7 @@ from torch import Tensor
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
 from ebm_lab.samplers.langevin import normal_like
-from ebm_lab.samplers.schedules import Schedule, as_schedule
+from ebm_lab.samplers.schedules import Schedule, as_schedule, scaled
 
 
 def log_proposal(
@@ -54,6 +54,10 @@ class MALA(ExactKernel):
     def __init__(self, step_size: float | Schedule, temperature: float = 1.0) -> None:
         super().__init__(temperature)
         self.step_size = as_schedule(step_size)
+
+    def at_scale(self, factor: float) -> "MALA":
+        """Steps h · factor²."""
+        return MALA(scaled(self.step_size, factor**2), self._temperature)
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies and gradients."""

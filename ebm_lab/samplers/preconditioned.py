@@ -84,6 +84,15 @@ class PreconditionedLangevin(Kernel):
         overdamped = Langevin(scaled(self.step_size, self.preconditioner.item()), self.noise_temperature)
         return overdamped.gaussian_precision(variance)
 
+    def at_scale(self, factor: float) -> "PreconditionedLangevin":
+        """Steps h · factor² with a fixed G; with RMSprop, whose G follows, h · factor and δ / factor."""
+        running = self.preconditioner is None
+        step_size = scaled(self.step_size, factor if running else factor**2)
+        damping = self.damping / factor if running else self.damping
+        return PreconditionedLangevin(
+            step_size, self.preconditioner, self.decay, damping, self.noise_temperature
+        )
+
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x; nothing is evaluated."""
         return State(x.detach(), None, None, 0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm_lab.samplers.hmc import leapfrog
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature, evaluated
 from ebm_lab.samplers.langevin import normal_like
-from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive
+from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive, scaled
 
 
 class UnderdampedLangevin(Kernel):
@@ -69,6 +69,11 @@ class UnderdampedLangevin(Kernel):
         if root < 0:
             raise ValueError(f"no precision gives the variance {variance:g} with step_size={h:g}")
         return 2 * (1 - root.sqrt()) / h**2
+
+    def at_scale(self, factor: float) -> "UnderdampedLangevin":
+        """Steps h · factor and a friction γ / factor, which both are measured in time."""
+        step_size, friction = scaled(self.step_size, factor), self.friction / factor
+        return UnderdampedLangevin(step_size, friction, self._temperature)
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies and gradients; the first step draws their momenta."""
