@@ -1,5 +1,13 @@
-"""Transition kernels that draw from exp(-E), the loop that runs them, and the pool of persistent chains."""
+"""Transition kernels that draw from exp(-E), the loops that run them, and the pool of persistent chains."""
 
+from ebm_lab.samplers.annealing import (
+    Annealed,
+    Level,
+    anneal,
+    geometric_ladder,
+    noise_levels,
+    temperature_levels,
+)
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.dual_averaging import DualAveraging
 from ebm_lab.samplers.hmc import HMC, leapfrog
@@ -15,6 +23,7 @@ from ebm_lab.samplers.underdamped import UnderdampedLangevin
 __all__ = [
     "HMC",
     "MALA",
+    "Annealed",
     "Chains",
     "Constant",
     "DualAveraging",
@@ -24,11 +33,16 @@ __all__ = [
     "Info",
     "Kernel",
     "Langevin",
+    "Level",
     "Polynomial",
     "PreconditionedLangevin",
     "ReplayBuffer",
     "State",
     "UnderdampedLangevin",
+    "anneal",
+    "geometric_ladder",
     "leapfrog",
+    "noise_levels",
     "run_chains",
+    "temperature_levels",
 ]
