@@ -27,5 +27,6 @@ def chain_metrics(phases: Phases, chains: Chains, kernel: Kernel) -> dict[str, f
         "clipped": chains.clipped,
         "temperature": kernel.temperature,
         "step_size": chains.step_size,
+        "swap_acceptance": chains.swap_acceptance,
     }
     return metrics | {name: value for name, value in seen.items() if value is not None}

@@ -15,6 +15,7 @@ from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
+from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
@@ -34,6 +35,7 @@ __all__ = [
     "Kernel",
     "Langevin",
     "Level",
+    "ParallelTempering",
     "Polynomial",
     "PreconditionedLangevin",
     "ReplayBuffer",

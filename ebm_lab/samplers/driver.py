@@ -22,6 +22,7 @@ class Chains(NamedTuple):
         gradient_norm: mean over events of ‖∇E‖ before the last step; None without a step.
         clipped: mean fraction of clipped or clamped coordinates; None where neither is on.
         step_size: of the kernel at the last step; None for a kernel without one, and without a step.
+        swap_acceptance: mean acceptance probability of exchanges between replicas; None without any.
     """
 
     x: Float[Tensor, "batch *shape"]
@@ -31,6 +32,7 @@ class Chains(NamedTuple):
     gradient_norm: Float[Tensor, ""] | None
     clipped: Float[Tensor, ""] | None
     step_size: float | None = None
+    swap_acceptance: Float[Tensor, ""] | None = None
 
 
 def run_chains(
@@ -62,7 +64,7 @@ def run_chains(
         ValueError: num_steps or record_every outside of its range.
     """
     _check_lengths(num_steps, record_every)
-    energies, acceptances, clipped, samples = _Trace(), _Trace(), _Trace(), []
+    energies, acceptances, clipped, swaps, samples = _Trace(), _Trace(), _Trace(), _Trace(), []
     info = None
     with frozen(energy):
         if num_steps:
@@ -75,6 +77,8 @@ def run_chains(
                 acceptances.append(info.acceptance)
             if info.clipped is not None:
                 clipped.append(info.clipped)
+            if info.swap_acceptance is not None:
+                swaps.append(info.swap_acceptance)
             if record_every is not None and step % record_every == 0:
                 samples.append(state.x)
     return Chains(
@@ -85,6 +89,7 @@ def run_chains(
         gradient_norm=None if info is None or info.gradient is None else _mean_norm(info.gradient),
         clipped=_mean(clipped.means()),
         step_size=None if info is None or kernel.step_size is None else kernel.step_size(state.step - 1),
+        swap_acceptance=_mean(swaps.means()),
     )
 
 

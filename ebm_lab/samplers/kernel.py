@@ -41,12 +41,15 @@ class Info(NamedTuple):
         acceptance: acceptance probability of each event's proposal; None for kernels that accept always.
         clipped: fraction of each event's coordinates whose gradient was clipped or whose value was clamped;
             None where neither is on.
+        swap_acceptance: mean acceptance probability of the exchanges between each chain's replicas; None
+            without replicas, and in a step without an exchange.
     """
 
     energy: Float[Tensor, " batch"]
     gradient: Float[Tensor, "batch *shape"] | None
     acceptance: Float[Tensor, " batch"] | None
     clipped: Float[Tensor, " batch"] | None
+    swap_acceptance: Float[Tensor, " batch"] | None = None
 
 
 class Kernel(ABC):
