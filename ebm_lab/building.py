@@ -217,6 +217,7 @@ def load_run(path: str | Path, checkpoint: str = "last") -> Run:
         built = build(cfg)
     built.objective.load_state_dict(saved["state_dict"])
     built.objective.iteration = saved["objective"]["iteration"]
+    built.objective.load_sampler_state(saved["objective"]["ranks"][0])
     built.objective.eval()
     results = from_json(folder.results.read_text()) if folder.results.exists() else []
     return Run(

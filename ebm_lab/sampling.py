@@ -63,7 +63,10 @@ def _run_kernel(cfg: DictConfig, run: Run, num_steps: int, generator: torch.Gene
     start = run.objective.noise.sample(cfg.num_samples, generator)
     chains = run_chains(kernel, run.energy, start, num_steps, generator)
     if chains.acceptance is not None:
-        log.info("mean acceptance %.3f over %d steps", float(chains.acceptance), num_steps)
+        step = "" if chains.step_size is None else f" of {chains.step_size:.3g}"
+        log.info("mean acceptance %.3f over %d steps%s", float(chains.acceptance), num_steps, step)
+        if chains.swap_acceptance is not None:
+            log.info("mean acceptance of exchanges %.3f", float(chains.swap_acceptance))
         if chains.acceptance < LOW_ACCEPTANCE:
             log.info("hardly a proposal was accepted: these are the starts; set a smaller sampler.step_size")
     return chains.x

@@ -15,7 +15,7 @@ def check_chain_length(num_steps: int, energy_penalty: float) -> None:
 
 
 def chain_metrics(phases: Phases, chains: Chains, kernel: Kernel) -> dict[str, float | Tensor]:
-    """Energies of both phases, their gap, what the kernel reported, and its temperature where it has one."""
+    """Energies of both phases and their gap, what the kernel reported, its temperature and its step."""
     metrics: dict[str, float | Tensor] = {
         "energy_data": phases.energy_data.mean(),
         "energy_model": phases.energy_model.mean(),
@@ -26,5 +26,7 @@ def chain_metrics(phases: Phases, chains: Chains, kernel: Kernel) -> dict[str, f
         "acceptance": chains.acceptance,
         "clipped": chains.clipped,
         "temperature": kernel.temperature,
+        "step_size": chains.step_size,
+        "swap_acceptance": chains.swap_acceptance,
     }
     return metrics | {name: value for name, value in seen.items() if value is not None}

@@ -314,8 +314,9 @@ class Objective(LightningModule):
             self._players.items(), optimizers, schedules, strict=True
         ):
             has_turn = (self.iteration + 1) % player.every == 0
-            for _ in range(player.steps if has_turn else 0):
-                self._step(name, player, optimizer, batch)
+            with self.sampler.adapting():
+                for _ in range(player.steps if has_turn else 0):
+                    self._step(name, player, optimizer, batch)
             self.metrics[self._named("lr", name)] = optimizer.param_groups[0]["lr"]
             for _ in range(player.every if has_turn else 0):  # the schedule counts iterations, not turns
                 schedule.step()
@@ -411,9 +412,13 @@ class Objective(LightningModule):
     # --- checkpoints ---------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what Lightning does not keep: iterations, generators and chains, one set a rank."""
+        """Add what Lightning does not keep: iterations, generators, chains and the kernel, one set a rank."""
         generator = {"device": self.device.type, "state": self.generator.get_state().clone()}
-        mine = {"generator": generator, "chains": self.chain_state()}
+        mine = {
+            "generator": generator,
+            "chains": self.chain_state(),
+            "sampler": self.sampler.state_dict(),
+        }
         checkpoint["objective"] = {
             "iteration": self.iteration,
             "energy_evaluations": self.energy_evaluations,
@@ -433,7 +438,12 @@ class Objective(LightningModule):
             )
         mine = saved["ranks"][self.global_rank]
         self._generator, self._saved_generator = None, mine["generator"]
+        self.load_sampler_state(mine)
         self.load_chain_state(mine["chains"])
+
+    def load_sampler_state(self, saved: dict[str, Any]) -> None:
+        """Take back the kernel's own state, of what one process saved; older checkpoints hold none."""
+        self.sampler.load_state_dict(saved.get("sampler", {}))
 
     def gather(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
         """What every process has, in the order of their ranks."""

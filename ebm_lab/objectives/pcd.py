@@ -61,7 +61,7 @@ class PersistentContrastiveDivergence(Objective):
             raise ValueError(f"num_jumps must not be negative, got {num_jumps}")
         if num_jumps and parts.sampler.temperature is None:
             raise ValueError(
-                "jumps need a temperature, and with a clip, a clamp or T=0 the sampler has none: set "
+                f"jumps need a temperature, and the sampler has none ({parts.sampler.describe()}): set "
                 "objective.num_jumps=0"
             )
         self.num_chains = num_chains

@@ -57,7 +57,7 @@ class ShortRun(Objective):
     def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """K steps of the training kernel from noise: the map that was learned, whatever `kernel` says."""
         start = self.noise.sample(num, generator)
-        return run_chains(self.sampler, self.energy, start, self.num_steps, generator).x
+        return run_chains(self.sampler.freeze(), self.energy, start, self.num_steps, generator).x
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
         """The precision λ at which K steps from N(0, s²) end with the data's variance (not 1/variance)."""

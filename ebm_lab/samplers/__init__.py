@@ -1,28 +1,50 @@
-"""Transition kernels that draw from exp(-E), the loop that runs them, and the pool of persistent chains."""
+"""Transition kernels that draw from exp(-E), the loops that run them, and the pool of persistent chains."""
 
+from ebm_lab.samplers.annealing import (
+    Annealed,
+    Level,
+    anneal,
+    geometric_ladder,
+    noise_levels,
+    temperature_levels,
+)
 from ebm_lab.samplers.driver import Chains, run_chains
+from ebm_lab.samplers.dual_averaging import DualAveraging
 from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
+from ebm_lab.samplers.parallel_tempering import ParallelTempering
+from ebm_lab.samplers.preconditioned import PreconditionedLangevin
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
+from ebm_lab.samplers.underdamped import UnderdampedLangevin
 
 __all__ = [
     "HMC",
     "MALA",
+    "Annealed",
     "Chains",
     "Constant",
+    "DualAveraging",
     "ExactKernel",
     "Geometric",
     "Independence",
     "Info",
     "Kernel",
     "Langevin",
+    "Level",
+    "ParallelTempering",
     "Polynomial",
+    "PreconditionedLangevin",
     "ReplayBuffer",
     "State",
+    "UnderdampedLangevin",
+    "anneal",
+    "geometric_ladder",
     "leapfrog",
+    "noise_levels",
     "run_chains",
+    "temperature_levels",
 ]

@@ -21,6 +21,8 @@ class Chains(NamedTuple):
         acceptance: mean acceptance probability over steps and events; None without an accept step.
         gradient_norm: mean over events of ‖∇E‖ before the last step; None without a step.
         clipped: mean fraction of clipped or clamped coordinates; None where neither is on.
+        step_size: of the kernel at the last step; None for a kernel without one, and without a step.
+        swap_acceptance: mean acceptance probability of exchanges between replicas; None without any.
     """
 
     x: Float[Tensor, "batch *shape"]
@@ -29,6 +31,8 @@ class Chains(NamedTuple):
     acceptance: Float[Tensor, ""] | None
     gradient_norm: Float[Tensor, ""] | None
     clipped: Float[Tensor, ""] | None
+    step_size: float | None = None
+    swap_acceptance: Float[Tensor, ""] | None = None
 
 
 def run_chains(
@@ -41,6 +45,9 @@ def run_chains(
     record_every: int | None = None,
 ) -> Chains:
     """Run a batch of chains from x for `num_steps` steps of the kernel.
+
+    A kernel that adapts its step does so first, on these very chains, and is frozen before the first of the
+    `num_steps`; only within `kernel.adapting()`, which is training, it adapts in every step.
 
     The energy is in evaluation mode and its parameters take no gradient meanwhile; mode, buffers,
     requires_grad and gradients are afterwards as they were. Nothing waits for the device in between.
@@ -57,9 +64,11 @@ def run_chains(
         ValueError: num_steps or record_every outside of its range.
     """
     _check_lengths(num_steps, record_every)
-    energies, acceptances, clipped, samples = _Trace(), _Trace(), _Trace(), []
+    energies, acceptances, clipped, swaps, samples = _Trace(), _Trace(), _Trace(), _Trace(), []
     info = None
     with frozen(energy):
+        if num_steps:
+            kernel, x = kernel.warmed_up(energy, x.detach(), generator)
         state = kernel.init(energy, x.detach())
         for step in range(1, num_steps + 1):
             state, info = kernel.step(energy, state, generator)
@@ -68,6 +77,8 @@ def run_chains(
                 acceptances.append(info.acceptance)
             if info.clipped is not None:
                 clipped.append(info.clipped)
+            if info.swap_acceptance is not None:
+                swaps.append(info.swap_acceptance)
             if record_every is not None and step % record_every == 0:
                 samples.append(state.x)
     return Chains(
@@ -77,6 +88,8 @@ def run_chains(
         acceptance=_mean(acceptances.means()),
         gradient_norm=None if info is None or info.gradient is None else _mean_norm(info.gradient),
         clipped=_mean(clipped.means()),
+        step_size=None if info is None or kernel.step_size is None else kernel.step_size(state.step - 1),
+        swap_acceptance=_mean(swaps.means()),
     )
 
 

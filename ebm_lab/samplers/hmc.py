@@ -10,7 +10,7 @@ from torch import Tensor
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
 from ebm_lab.samplers.mala import normal_and_uniform
-from ebm_lab.samplers.schedules import Schedule, as_schedule
+from ebm_lab.samplers.schedules import Schedule, as_schedule, scaled
 
 
 def leapfrog(
@@ -68,6 +68,10 @@ class HMC(ExactKernel):
         self.step_size = as_schedule(step_size)
         self.num_leapfrog = num_leapfrog
         self.evaluations_per_step = num_leapfrog
+
+    def at_scale(self, factor: float) -> "HMC":
+        """Steps ε · factor, as many as before."""
+        return HMC(scaled(self.step_size, factor), self.num_leapfrog, self._temperature)
 
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies and gradients."""

@@ -1,14 +1,17 @@
 """What a transition kernel is: one step of a Markov chain on events, with its diagnostics returned."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
+from ebm_lab.errors import UserError
+from ebm_lab.samplers.schedules import Schedule
 
 
 class State(NamedTuple):
@@ -19,12 +22,14 @@ class State(NamedTuple):
         energy: E(x) of each event, or None where the kernel does not keep it.
         gradient: ∇E(x), or None where the kernel does not keep it.
         step: steps taken in this run; step-size schedules read it.
+        memory: what else the kernel takes from step to step, such as a momentum; None where that is nothing.
     """
 
     x: Float[Tensor, "batch *shape"]
     energy: Float[Tensor, " batch"] | None
     gradient: Float[Tensor, "batch *shape"] | None
     step: int
+    memory: Any = None
 
 
 class Info(NamedTuple):
@@ -36,12 +41,15 @@ class Info(NamedTuple):
         acceptance: acceptance probability of each event's proposal; None for kernels that accept always.
         clipped: fraction of each event's coordinates whose gradient was clipped or whose value was clamped;
             None where neither is on.
+        swap_acceptance: mean acceptance probability of the exchanges between each chain's replicas; None
+            without replicas, and in a step without an exchange.
     """
 
     energy: Float[Tensor, " batch"]
     gradient: Float[Tensor, "batch *shape"] | None
     acceptance: Float[Tensor, " batch"] | None
     clipped: Float[Tensor, " batch"] | None
+    swap_acceptance: Float[Tensor, " batch"] | None = None
 
 
 class Kernel(ABC):
@@ -50,9 +58,14 @@ class Kernel(ABC):
     A kernel differentiates in x only and never in an energy's parameters; run it through `run_chains`,
     which also freezes the energy. Random numbers come from `generator` (on the device of x) unless a
     `draw` is handed in.
+
+    Attributes:
+        evaluations_per_step: of the energy, each at every event.
+        step_size: the kernel's step by the index of the step; None for a kernel without one.
     """
 
     evaluations_per_step: int
+    step_size: Schedule | None = None
 
     @property
     @abstractmethod
@@ -83,6 +96,46 @@ class Kernel(ABC):
     def describe(self) -> str:
         """What is on that keeps the kernel from its textbook law, or an empty string."""
         return ""
+
+    def at_scale(self, factor: float) -> "Kernel":
+        """The kernel for laws that are `factor` times as wide.
+
+        From c x on the energy x -> E(x / c) and with the same draws it walks c times the path of this
+        kernel from x on E.
+
+        Raises:
+            UserError: for a kernel without a step.
+        """
+        raise UserError(f"{type(self).__name__} has no step that could be scaled")
+
+    # A kernel that adapts itself answers these; every other one is as it is measured with.
+
+    def freeze(self) -> "Kernel":
+        """The kernel to measure with, which adapts no more."""
+        return self
+
+    def warmed_up(
+        self,
+        energy: Callable[[Tensor], Tensor],
+        x: Float[Tensor, "batch *shape"],
+        generator: torch.Generator | None,
+    ) -> tuple["Kernel", Float[Tensor, "batch *shape"]]:
+        """The kernel frozen after a warm-up on chains from x, and where that left them."""
+        return self, x
+
+    @contextmanager
+    def adapting(self) -> Iterator[None]:
+        """Inside, every step adapts the kernel, from one run of chains to the next: training."""
+        yield
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must find again: tensors and plain numbers."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        if state:
+            raise UserError(f"{type(self).__name__} keeps no state, and the checkpoint holds {sorted(state)}")
 
 
 class ExactKernel(Kernel):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature
-from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive
+from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive, scaled
 
 
 class Langevin(Kernel):
@@ -82,6 +82,11 @@ class Langevin(Kernel):
             raise ValueError(f"no precision gives the variance {variance:g} with step_size={h:g}")
         return (1 - root.sqrt()) / h
 
+    def at_scale(self, factor: float) -> "Langevin":
+        """Steps h · factor², a clip of gradients that are 1/factor as large; a clamp stays where it is."""
+        clip = None if self.gradient_clip is None else self.gradient_clip / factor
+        return Langevin(scaled(self.step_size, factor**2), self.noise_temperature, clip, self.clamp)
+
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x; nothing is evaluated."""
         return State(x.detach(), None, None, 0)
@@ -100,14 +105,17 @@ class Langevin(Kernel):
         drift = gradient if clip is None else gradient.clamp(-clip, clip)
         moved = x.sub(drift, alpha=h)
         if T > 0:
-            z = draw if draw is not None else _normal_like(x, generator)
+            z = draw if draw is not None else normal_like(x, generator)
             moved.add_(z, alpha=math.sqrt(2 * h * T))
         kept = moved if self.clamp is None else moved.clamp(*self.clamp)
         clipped = _fraction((drift != gradient) | (kept != moved), x.dtype) if self._bounded else None
         return State(kept, None, None, state.step + 1), Info(energies, gradient, None, clipped)
 
 
-def _normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+def normal_like(
+    x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
+) -> Float[Tensor, "batch *shape"]:
+    """A standard normal for every coordinate."""
     return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
-from ebm_lab.samplers.schedules import Schedule, as_schedule
+from ebm_lab.samplers.langevin import normal_like
+from ebm_lab.samplers.schedules import Schedule, as_schedule, scaled
 
 
 def log_proposal(
@@ -54,6 +55,10 @@ class MALA(ExactKernel):
         super().__init__(temperature)
         self.step_size = as_schedule(step_size)
 
+    def at_scale(self, factor: float) -> "MALA":
+        """Steps h · factor²."""
+        return MALA(scaled(self.step_size, factor**2), self._temperature)
+
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
         """Chains at x with their energies and gradients."""
         return evaluated(self, energy, x)
@@ -81,6 +86,6 @@ def normal_and_uniform(
     x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
     """A standard normal for every coordinate and a uniform for every event."""
-    z = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+    z = normal_like(x, generator)
     u = torch.rand(x.shape[:1], generator=generator, dtype=x.dtype, device=x.device)
     return z, u

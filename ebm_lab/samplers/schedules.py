@@ -43,6 +43,33 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """h_t = factor · schedule(t).
+
+    Args:
+        schedule: the schedule that is scaled.
+        factor: positive.
+    """
+
+    schedule: Schedule
+    factor: float
+
+    def __post_init__(self) -> None:
+        check_positive("factor", self.factor)
+
+    def __call__(self, step: int) -> float:
+        """h_t at t = step."""
+        return self.factor * self.schedule(step)
+
+
+def scaled(schedule: Schedule, factor: float) -> Schedule:
+    """The schedule times a factor; a constant stays one."""
+    if isinstance(schedule, Constant):
+        return Constant(factor * schedule.value)
+    return Scaled(schedule, factor)
+
+
+@dataclass(frozen=True)
 class Polynomial:
     """h_t = a (b + t)^(-gamma), t = 0, 1, ...
 

@@ -1,6 +1,7 @@
 import pytest
 
 from ebm_lab.samplers import HMC, MALA, Constant, Geometric, Langevin, Polynomial
+from ebm_lab.samplers.schedules import scaled
 
 KERNELS = [Langevin, MALA, HMC]
 
@@ -18,6 +19,12 @@ def test_geometric_hits_both_ends_and_holds_the_last():
 
 def test_constant_ignores_the_step():
     assert Constant(0.3)(0) == Constant(0.3)(99) == 0.3
+
+
+def test_a_scaled_schedule_is_a_multiple_and_a_scaled_constant_a_constant():
+    assert scaled(Constant(0.3), 4.0) == Constant(1.2)
+    decreasing = scaled(Geometric(start=1.0, end=0.01, num_steps=3), 2.0)
+    assert [decreasing(t) for t in (0, 1, 2)] == pytest.approx([2.0, 0.2, 0.02], rel=1e-14)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
