@@ -20,9 +20,10 @@ from ebm_lab.evaluation.divergences import (
     negative_log_likelihood,
 )
 from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
-from ebm_lab.evaluation.importance import ImportanceEstimate, importance_log_partition
+from ebm_lab.evaluation.importance import importance_log_partition
 from ebm_lab.evaluation.measurement import Measurement, mean_and_error
-from ebm_lab.evaluation.quadrature import Grid, LogPartition, NotIntegrable, log_partition
+from ebm_lab.evaluation.partition import LogPartition
+from ebm_lab.evaluation.quadrature import Grid, NotIntegrable, Quadrature, normalise
 from ebm_lab.noise import Gaussian
 from ebm_lab.objectives import Objective
 from ebm_lab.samplers import Kernel
@@ -114,13 +115,13 @@ class Evaluation:
             grid = Grid(half_width, self.grid_points, 2, objective.dtype, objective.device)
             log_density = -grid.evaluate(model)
             try:
-                log_z = log_partition(model, grid.half_width, grid.num_points)
+                found = normalise(model, grid.half_width, grid.num_points)
             except (NotIntegrable, ValueError) as error:
                 notes.append(f"No log Z, likelihood or KL: {error}.")
                 log_density = log_density - grid.log_integrate(log_density)[0]
             else:
-                log_density = log_density - log_z.value
-                measurements = _by_quadrature(objective, data, test_x, log_z, grid.spacing) + measurements
+                log_density = log_density - found.log_z.value
+                measurements = _by_quadrature(objective, data, test_x, found) + measurements
         elif isinstance(model, Energy):
             measurements = list(_by_importance(objective, model, data, test_x, generator)) + measurements
         if data.density is not None:
@@ -131,16 +132,14 @@ class Evaluation:
 
 
 def _by_quadrature(
-    objective: Objective, data: InMemoryData, test_x: Tensor, log_z: LogPartition, spacing: float
+    objective: Objective, data: InMemoryData, test_x: Tensor, quadrature: Quadrature
 ) -> list[Measurement]:
     """Likelihood and both divergences, exact up to the stated error of the grid."""
-    num_points = 2 * round(log_z.half_width / spacing) + 1
-    grid = Grid(log_z.half_width, num_points, 2, objective.dtype, objective.device)
+    log_z, grid, log_model = quadrature
     found = list(_log_z(objective, log_z))
     if not objective.claims_likelihood():
         return found
     target = objective.target(data.density)
-    log_model = -grid.evaluate(objective.model()) - log_z.value
     log_data = grid.evaluate(target.log_prob)
     of = "the data" if target is data.density else "the noised data, which the method learns"
     nll, error = negative_log_likelihood(
@@ -155,8 +154,7 @@ def _by_quadrature(
 
 
 def _log_z(objective: Objective, log_z: LogPartition) -> Iterator[Measurement]:
-    box = f"quadrature on [-{log_z.half_width:.3g}, {log_z.half_width:.3g}]²"
-    yield Measurement("log_z", log_z.value, log_z.error, "nats", f"of the model, {box}")
+    yield Measurement("log_z", log_z.value, log_z.error, "nats", f"of the model, {log_z.method}")
     if objective.log_z() is not None:
         yield Measurement("log_z_learned", objective.log_z(), None, "nats", "the objective's own")
 
@@ -198,7 +196,7 @@ def _by_importance(
         yield Measurement("entropy", entropy, 0.0, "nats", "no nll can be lower in expectation")
 
 
-def _bits_per_dim(model: Energy, data: InMemoryData, x: Tensor, log_z: ImportanceEstimate) -> Measurement:
+def _bits_per_dim(model: Energy, data: InMemoryData, x: Tensor, log_z: LogPartition) -> Measurement:
     """Event by event, as each has its own Jacobian back to integers where the pixels are transformed."""
     log_prob = -evaluate_in_chunks(model, x, chunk_size=1024) - log_z.value
     bits, error = mean_and_error(bits_per_dim(log_prob, data.log_jacobian_to_levels(x.double()), data.shape))
