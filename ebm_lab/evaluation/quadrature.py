@@ -157,7 +157,7 @@ def normalise(energy: Energy, half_width: float, num_points: int) -> Quadrature:
     """
     if len(energy.shape) != 1:
         raise ValueError(f"quadrature needs an energy of shape (d,) with d ≤ 3, got {tuple(energy.shape)}")
-    dtype, device = _placement(energy)
+    dtype, device = placement(energy)
     return _normalise(energy, Grid(half_width, num_points, energy.shape[0], dtype, device), MAX_DOUBLINGS)
 
 
@@ -180,7 +180,7 @@ def _estimate(log_z: float, error: float, grid: Grid) -> LogPartition:
     return LogPartition(log_z, error, math.inf, "either", f"quadrature on {box}")
 
 
-def _placement(energy: Energy) -> tuple[torch.dtype, torch.device]:
+def placement(energy: Energy) -> tuple[torch.dtype, torch.device]:
     """dtype and device of the first floating-point parameter or buffer."""
     for tensor in [*energy.parameters(), *energy.buffers()]:
         if tensor.is_floating_point():
