@@ -7,7 +7,7 @@ from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
-from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
+from ebm_lab.samplers.schedules import Constant, Geometric, Listed, Polynomial
 
 __all__ = [
     "HMC",
@@ -20,6 +20,7 @@ __all__ = [
     "Info",
     "Kernel",
     "Langevin",
+    "Listed",
     "Polynomial",
     "ReplayBuffer",
     "State",

@@ -1,6 +1,6 @@
 import pytest
 
-from ebm_lab.samplers import HMC, MALA, Constant, Geometric, Langevin, Polynomial
+from ebm_lab.samplers import HMC, MALA, Constant, Geometric, Langevin, Listed, Polynomial
 
 KERNELS = [Langevin, MALA, HMC]
 
@@ -18,6 +18,14 @@ def test_geometric_hits_both_ends_and_holds_the_last():
 
 def test_constant_ignores_the_step():
     assert Constant(0.3)(0) == Constant(0.3)(99) == 0.3
+
+
+def test_listed_gives_each_in_turn_and_holds_the_last():
+    assert [Listed((0.3, 0.1, 0.2))(t) for t in (0, 1, 2, 9)] == [0.3, 0.1, 0.2, 0.2]
+    with pytest.raises(ValueError, match="at least one"):
+        Listed(())
+    with pytest.raises(ValueError, match="step_size must be positive, got 0"):
+        Listed((0.1, 0))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
