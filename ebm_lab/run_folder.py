@@ -110,7 +110,7 @@ def default_folder(name: str) -> Path:
 def digest(cfg: DictConfig) -> str:
     """A fingerprint of all that must not change between a checkpoint and the run that continues it."""
     written = OmegaConf.to_container(cfg, resolve=False)
-    fixed = {k: v for k, v in written.items() if k not in (*MAY_CHANGE, "callbacks", "evaluation")}
+    fixed = {k: v for k, v in written.items() if k not in (*MAY_CHANGE, "callbacks", "evaluation", "log_z")}
     return hashlib.sha256(json.dumps(fixed, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -18,6 +18,7 @@ class RunSchema:
     sampler: Any = MISSING
     optimizer: Any = MISSING
     evaluation: Any = MISSING
+    log_z: Any = MISSING
     objective: Any = MISSING
     data: Any = MISSING
     trainer: Any = MISSING

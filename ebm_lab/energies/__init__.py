@@ -5,6 +5,7 @@ from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.mlp import MLP
+from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
 from ebm_lab.energies.resnet import ResNet
 from ebm_lab.energies.spectral_norm import advance_power_iteration
@@ -13,12 +14,14 @@ from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
+    "AnnealingPath",
     "Conditioned",
     "ConvNet",
     "DensityEnergy",
     "Energy",
     "GaussianBase",
     "GaussianMixtureEnergy",
+    "GeometricPath",
     "Mixture",
     "Quadratic",
     "ResNet",
@@ -30,5 +33,6 @@ __all__ = [
     "advance_power_iteration",
     "energy_and_gradient",
     "frozen",
+    "path_between",
     "score",
 ]

@@ -1,14 +1,13 @@
 """The final evaluation of a run: every number that can be known about it, and nothing that cannot."""
 
 import functools
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ebm_lab.data import Density, InMemoryData, bits_per_dim
+from ebm_lab.data import Density, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies import Energy, frozen, score
 from ebm_lab.evaluation.divergences import (
@@ -17,20 +16,18 @@ from ebm_lab.evaluation.divergences import (
     grid_kl,
     median_bandwidths,
     mmd,
-    negative_log_likelihood,
 )
-from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
-from ebm_lab.evaluation.importance import ImportanceEstimate, importance_log_partition
-from ebm_lab.evaluation.measurement import Measurement, mean_and_error
-from ebm_lab.evaluation.quadrature import Grid, LogPartition, NotIntegrable, log_partition
+from ebm_lab.evaluation.energies import energy_gap
+from ebm_lab.evaluation.likelihood import WIDER, ask, below_the_entropy, of_model
+from ebm_lab.evaluation.log_z import Automatic, Bracket, LogZ
+from ebm_lab.evaluation.measurement import Measurement
+from ebm_lab.evaluation.quadrature import Grid
 from ebm_lab.noise import Gaussian
 from ebm_lab.objectives import Objective
 from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
-WIDER = 1.2  # first box of the quadrature over the data's own: most models then need no second
-NUM_IMPORTANCE = 50_000  # noise samples behind log Z by importance sampling
-MIN_EFFECTIVE = 1_000  # fewer effective ones, and neither log Z nor its error bar is reported
+FLOOR = "no nll can be lower in expectation"
 
 
 class Findings(NamedTuple):
@@ -54,7 +51,8 @@ class Evaluation:
         kernel: draws the samples, where the objective has no way of its own.
         num_steps: its steps, from the run's noise.
         num_samples: how many samples are drawn and how many held-out events they are compared with.
-        grid_points: points an axis of the quadrature in two dimensions.
+        grid_points: points an axis of a grid in two dimensions; in one and three, as many nodes in all.
+        log_z: how log Z is estimated; None: by `Automatic`.
         seed: of the generator; evaluation never touches the training's.
 
     Raises:
@@ -68,6 +66,7 @@ class Evaluation:
         num_steps: int = 500,
         num_samples: int = 2000,
         grid_points: int = 201,
+        log_z: LogZ | None = None,
         seed: int = 0,
     ) -> None:
         if num_steps < 1 or num_samples < 3 or grid_points < 11 or grid_points % 2 == 0:
@@ -79,6 +78,7 @@ class Evaluation:
         self.num_steps = num_steps
         self.num_samples = num_samples
         self.grid_points = grid_points
+        self.log_z = Automatic() if log_z is None else log_z
         self.seed = seed
 
     def __call__(self, objective: Objective, data: InMemoryData) -> Findings:
@@ -102,69 +102,60 @@ class Evaluation:
         samples = self._finite(objective.generate(self.num_samples, self.kernel, self.num_steps, generator))
         model = objective.model()
         measurements = list(_compare_samples(samples, test_x[: self.num_samples], data, generator))
+        notes: list[str] = []
+        bracket = None
         if isinstance(model, Energy):
             gap, error = energy_gap(model, test_x[: self.num_samples], samples)
             measurements.append(
                 Measurement("energy_gap", gap, error, "nats", "mean E(test) - mean E(samples)")
             )
-        grid = log_density = None
-        notes: list[str] = []
-        if isinstance(model, Energy) and data.shape == (2,) and data.density is not None:
-            half_width = WIDER * objective.target(data.density).bounds
-            grid = Grid(half_width, self.grid_points, 2, objective.dtype, objective.device)
-            log_density = -grid.evaluate(model)
-            try:
-                log_z = log_partition(model, grid.half_width, grid.num_points)
-            except (NotIntegrable, ValueError) as error:
-                notes.append(f"No log Z, likelihood or KL: {error}.")
-                log_density = log_density - grid.log_integrate(log_density)[0]
-            else:
-                log_density = log_density - log_z.value
-                measurements = _by_quadrature(objective, data, test_x, log_z, grid.spacing) + measurements
-        elif isinstance(model, Energy):
-            measurements = list(_by_importance(objective, model, data, test_x, generator)) + measurements
+            x = objective.corrupted(test_x)
+            bracket, notes = ask(self.log_z, objective, model, data, x, generator, self.grid_points)
+            if bracket is not None:
+                measurements = [*_of_model(bracket, objective, model, data, x), *measurements]
+            notes += below_the_entropy(measurements)
         if data.density is not None:
             measurements += _fisher(objective, model, data, generator, self.num_samples)
         own = objective.measurements(data)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
-        return Findings(measurements, notes, samples, grid, log_density)
+        return Findings(measurements, notes, samples, *self._landscape(objective, model, data, bracket))
+
+    def _landscape(
+        self, objective: Objective, model: Any, data: InMemoryData, bracket: Bracket | None
+    ) -> tuple[Grid | None, Tensor | None]:
+        """A grid of two dimensions where the data's density is known, and the model's log-density on it."""
+        if not isinstance(model, Energy) or data.shape != (2,) or data.density is None:
+            return None, None
+        half_width = WIDER * objective.target(data.density).bounds
+        grid = Grid(half_width, self.grid_points, 2, objective.dtype, objective.device)
+        log_density = -grid.evaluate(model)
+        if bracket is None or not bracket.is_counted:
+            return grid, log_density - grid.log_integrate(log_density)[0]
+        return grid, log_density - bracket.estimate.value
 
 
-def _by_quadrature(
-    objective: Objective, data: InMemoryData, test_x: Tensor, log_z: LogPartition, spacing: float
-) -> list[Measurement]:
-    """Likelihood and both divergences, exact up to the stated error of the grid."""
-    num_points = 2 * round(log_z.half_width / spacing) + 1
-    grid = Grid(log_z.half_width, num_points, 2, objective.dtype, objective.device)
-    found = list(_log_z(objective, log_z))
-    if not objective.claims_likelihood():
-        return found
+def _of_model(
+    bracket: Bracket, objective: Objective, model: Energy, data: InMemoryData, x: Tensor
+) -> Iterator[Measurement]:
+    """log Z and likelihood; of data of known density also the entropy, and by quadrature both KL."""
+    yield from of_model(bracket, objective, model, data, x)
+    if data.density is None or bracket.doubt is not None or not objective.claims_likelihood():
+        return
     target = objective.target(data.density)
-    log_model = -grid.evaluate(objective.model()) - log_z.value
-    log_data = grid.evaluate(target.log_prob)
     of = "the data" if target is data.density else "the noised data, which the method learns"
-    nll, error = negative_log_likelihood(
-        objective.model(), log_z.value, objective.corrupted(test_x), log_z.error
-    )
-    return [
-        *found,
-        Measurement("nll", nll, error, "nats", f"of {of}, test events, with log Z by quadrature"),
-        _entropy(target, of, log_data, grid),
-        *_divergences(log_data, log_model, grid),
-    ]
-
-
-def _log_z(objective: Objective, log_z: LogPartition) -> Iterator[Measurement]:
-    box = f"quadrature on [-{log_z.half_width:.3g}, {log_z.half_width:.3g}]²"
-    yield Measurement("log_z", log_z.value, log_z.error, "nats", f"of the model, {box}")
-    if objective.log_z() is not None:
-        yield Measurement("log_z_learned", objective.log_z(), None, "nats", "the objective's own")
+    if bracket.quadrature is not None:
+        _, grid, log_model = bracket.quadrature
+        log_data = grid.evaluate(target.log_prob)
+        yield _entropy(target, of, log_data, grid)
+        yield from _divergences(log_data, log_model, grid)
+    elif target.entropy() is not None:
+        yield Measurement("entropy", target.entropy(), 0.0, "nats", f"of {of}: {FLOOR}")
 
 
 def _entropy(target: Density, of: str, log_data: Tensor, grid: Grid) -> Measurement:
     exact = target.entropy()
     value, error = (exact, 0.0) if exact is not None else grid_entropy(log_data, grid)
-    return Measurement("entropy", value, error, "nats", f"of {of}: no nll can be lower in expectation")
+    return Measurement("entropy", value, error, "nats", f"of {of}: {FLOOR}")
 
 
 def _divergences(log_data: Tensor, log_model: Tensor, grid: Grid) -> Iterator[Measurement]:
@@ -172,38 +163,6 @@ def _divergences(log_data: Tensor, log_model: Tensor, grid: Grid) -> Iterator[Me
     yield Measurement("kl_data_model", forward, error, "nats", "KL(data ‖ model) by quadrature")
     backward, error = grid_kl(log_model, log_data, grid)
     yield Measurement("kl_model_data", backward, error, "nats", "KL(model ‖ data) by quadrature")
-
-
-def _by_importance(
-    objective: Objective, model: Energy, data: InMemoryData, test_x: Tensor, generator: torch.Generator
-) -> Iterator[Measurement]:
-    """log Z from the run's noise and the likelihood that follows, where enough samples carry the weight."""
-    if objective.log_z() is not None:
-        yield Measurement("log_z_learned", objective.log_z(), None, "nats", "the objective's own")
-    log_z = importance_log_partition(model, objective.noise, NUM_IMPORTANCE, generator)
-    if log_z.effective_samples < MIN_EFFECTIVE:
-        return
-    note = f"importance sampling from the noise, {log_z.effective_samples:.0f} effective samples; errs low"
-    yield Measurement("log_z", log_z.value, log_z.error, "nats", note)
-    if not objective.claims_likelihood():
-        return
-    x = objective.corrupted(test_x)
-    of = "test events" if x is test_x else "noised test events, which the method learns"
-    nll, error = negative_log_likelihood(model, log_z.value, x, log_z.error)
-    yield Measurement("nll", nll, error, "nats", f"{of}, with log Z by importance sampling; errs low")
-    if data.levels is not None and x is test_x:
-        yield _bits_per_dim(model, data, x, log_z)
-    entropy = objective.target(data.density).entropy() if data.density is not None else None
-    if entropy is not None:
-        yield Measurement("entropy", entropy, 0.0, "nats", "no nll can be lower in expectation")
-
-
-def _bits_per_dim(model: Energy, data: InMemoryData, x: Tensor, log_z: ImportanceEstimate) -> Measurement:
-    """Event by event, as each has its own Jacobian back to integers where the pixels are transformed."""
-    log_prob = -evaluate_in_chunks(model, x, chunk_size=1024) - log_z.value
-    bits, error = mean_and_error(bits_per_dim(log_prob, data.log_jacobian_to_levels(x.double()), data.shape))
-    error += log_z.error / (math.prod(data.shape) * math.log(2))
-    return Measurement("bits_per_dim", bits, error, "bits", "of the integer pixels; errs low")
 
 
 def _compare_samples(

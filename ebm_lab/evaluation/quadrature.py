@@ -12,6 +12,7 @@ from torch import Tensor
 from ebm_lab.energies.energy import Energy
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation.energies import evaluate_in_chunks
+from ebm_lab.evaluation.partition import LogPartition
 
 MAX_DOUBLINGS = 3
 MAX_GRID_SIZE = 2**24  # 128 MiB of float64 energies
@@ -124,15 +125,20 @@ class Grid:
         return self.reshape(values)[(slice(None, None, 2),) * self.dim].reshape(-1)
 
 
-class LogPartition(NamedTuple):
-    """log Z, its error bar, and the half-width of the box on which it was computed."""
+class Quadrature(NamedTuple):
+    """log Z by quadrature, the grid that holds the mass, and the normalised log-density at its nodes."""
 
-    value: float
-    error: float
-    half_width: float
+    log_z: LogPartition
+    grid: Grid
+    log_density: Float[Tensor, " size"]
 
 
 def log_partition(energy: Energy, half_width: float, num_points: int) -> LogPartition:
+    """log Z of `normalise`, alone."""
+    return normalise(energy, half_width, num_points).log_z
+
+
+def normalise(energy: Energy, half_width: float, num_points: int) -> Quadrature:
     """log Z = log ∫ exp(-E(x)) dx by the trapezoid rule, for an energy on R^d with d ≤ 3.
 
     The box [-L, L]^d starts at L = `half_width` with `num_points` nodes an axis, and is doubled at the same
@@ -150,25 +156,31 @@ def log_partition(energy: Energy, half_width: float, num_points: int) -> LogPart
         ValueError: when d > 3, or when the energy is not a number somewhere on the grid.
     """
     if len(energy.shape) != 1:
-        raise ValueError(f"log_partition needs an energy of shape (d,) with d ≤ 3, got {tuple(energy.shape)}")
-    dtype, device = _placement(energy)
-    return _log_partition(energy, Grid(half_width, num_points, energy.shape[0], dtype, device), MAX_DOUBLINGS)
+        raise ValueError(f"quadrature needs an energy of shape (d,) with d ≤ 3, got {tuple(energy.shape)}")
+    dtype, device = placement(energy)
+    return _normalise(energy, Grid(half_width, num_points, energy.shape[0], dtype, device), MAX_DOUBLINGS)
 
 
-def _log_partition(energy: Energy, grid: Grid, doublings_left: int) -> LogPartition:
+def _normalise(energy: Energy, grid: Grid, doublings_left: int) -> Quadrature:
     log_values = -grid.evaluate(energy)
     log_z, change = grid.log_integrate(log_values)
     if not math.isfinite(log_z):
         raise ValueError(f"log Z is {log_z} on the box of half-width {grid.half_width:g}: check the energy")
     boundary_mass = grid.boundary_mass(log_values)
     if boundary_mass < MAX_BOUNDARY_MASS:
-        return LogPartition(log_z, change + boundary_mass, grid.half_width)
+        return Quadrature(_estimate(log_z, change + boundary_mass, grid), grid, log_values - log_z)
     if doublings_left == 0 or grid.doubled().size > MAX_GRID_SIZE:
         raise NotIntegrable(_refusal(boundary_mass, grid.half_width))
-    return _log_partition(energy, grid.doubled(), doublings_left - 1)
+    return _normalise(energy, grid.doubled(), doublings_left - 1)
 
 
-def _placement(energy: Energy) -> tuple[torch.dtype, torch.device]:
+def _estimate(log_z: float, error: float, grid: Grid) -> LogPartition:
+    power = "" if grid.dim == 1 else "²³"[grid.dim - 2]
+    box = f"[-{grid.half_width:.3g}, {grid.half_width:.3g}]{power}"
+    return LogPartition(log_z, error, math.inf, "either", f"quadrature on {box}")
+
+
+def placement(energy: Energy) -> tuple[torch.dtype, torch.device]:
     """dtype and device of the first floating-point parameter or buffer."""
     for tensor in [*energy.parameters(), *energy.buffers()]:
         if tensor.is_floating_point():

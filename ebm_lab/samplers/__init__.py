@@ -18,7 +18,7 @@ from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
-from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
+from ebm_lab.samplers.schedules import Constant, Geometric, Listed, Polynomial
 from ebm_lab.samplers.underdamped import UnderdampedLangevin
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Kernel",
     "Langevin",
     "Level",
+    "Listed",
     "ParallelTempering",
     "Polynomial",
     "PreconditionedLangevin",

@@ -70,6 +70,27 @@ def scaled(schedule: Schedule, factor: float) -> Schedule:
 
 
 @dataclass(frozen=True)
+class Listed:
+    """h_t = values[t], and the last of them from then on.
+
+    Args:
+        values: step sizes, positive, at least one.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError("a list of step sizes needs at least one")
+        for value in self.values:
+            check_positive("step_size", value)
+
+    def __call__(self, step: int) -> float:
+        """values[step]."""
+        return self.values[min(step, len(self.values) - 1)]
+
+
+@dataclass(frozen=True)
 class Polynomial:
     """h_t = a (b + t)^(-gamma), t = 0, 1, ...
 

@@ -6,8 +6,9 @@ from stand_ins import write_mnist
 
 from ebm_lab.data import TorchvisionImages
 from ebm_lab.energies import Energy
-from ebm_lab.evaluation.final import _bits_per_dim
-from ebm_lab.evaluation.importance import ImportanceEstimate
+from ebm_lab.evaluation.likelihood import _bits_per_dim
+from ebm_lab.evaluation.log_z import Bracket
+from ebm_lab.evaluation.partition import LogPartition
 
 D = 28 * 28
 
@@ -33,7 +34,7 @@ def test_uniform_pixels_cost_eight_bits_in_every_event(tmp_path, transform):
         transform=transform,
     )  # fmt: skip
     data.setup()
-    log_z = ImportanceEstimate(3.0, 0.5, 1e4)  # as if Z were e³: 3 / (d log 2) bits more
+    log_z = Bracket(LogPartition(3.0, 0.5, 1e4, "low", "by hand"))  # as if Z were e³: 3 / (d log 2) bits more
     bits = _bits_per_dim(UniformInPixels(data), data, data.test_x, log_z)
     assert bits.value == pytest.approx(8 + 3 / (D * math.log(2)), abs=1e-6)
     assert bits.error == pytest.approx(0.5 / (D * math.log(2)), abs=1e-6)

@@ -6,7 +6,7 @@ from torch import nn
 
 from ebm_lab.energies.energy import Energy
 from ebm_lab.errors import UserError
-from ebm_lab.evaluation.quadrature import Grid, NotIntegrable, log_partition
+from ebm_lab.evaluation.quadrature import Grid, NotIntegrable, log_partition, normalise
 
 
 class Formula(Energy):
@@ -48,23 +48,32 @@ def double_well(x):
     [(2, correlated, 8.0, 1.590528945), (1, double_well, 4.0, 0.679926243)],
 )
 def test_log_partition_of_known_energies(dim, formula, half_width, expected):
-    value, error, used = log_partition(Formula(dim, formula), half_width, 161)
-    assert value == pytest.approx(expected, abs=1e-9)  # the digits that are quoted
-    assert error < 1e-6
-    assert used == half_width
+    log_z, grid, _ = normalise(Formula(dim, formula), half_width, 161)
+    assert log_z.value == pytest.approx(expected, abs=1e-9)  # the digits that are quoted
+    assert log_z.error < 1e-6
+    assert log_z.effective_samples == math.inf and log_z.side == "either"
+    assert grid.half_width == half_width
+
+
+def test_the_density_that_comes_with_log_z_is_normalised():
+    log_z, grid, log_density = normalise(Gaussian(2.0, [0.3, -0.2]), 3.0, 61)
+    assert grid.integrate(log_density.exp())[0] == pytest.approx(1, abs=1e-12)
+    torch.testing.assert_close(log_density, -grid.evaluate(Gaussian(2.0, [0.3, -0.2])) - log_z.value)
 
 
 def test_log_partition_in_three_dimensions():
-    value, error, _ = log_partition(Gaussian(2.0, [0.3, -0.2, 0.1]), 5.0, 61)
-    assert value == pytest.approx(1.5 * math.log(math.pi), abs=1e-9)
-    assert error < 1e-6
+    log_z = log_partition(Gaussian(2.0, [0.3, -0.2, 0.1]), 5.0, 61)
+    assert log_z.value == pytest.approx(1.5 * math.log(math.pi), abs=1e-9)
+    assert log_z.error < 1e-6
+    assert log_z.method == "quadrature on [-5, 5]³"
 
 
 def test_a_box_that_is_too_small_is_doubled_until_it_holds_the_mass():
-    value, error, used = log_partition(Gaussian(1.0, [6.0, 0.0]), 3.0, 31)
-    assert used == 12.0  # at 6 half of the mass lies outside
-    assert abs(value - math.log(2 * math.pi)) <= error + 1e-12
-    assert error < 1e-6
+    log_z, grid, _ = normalise(Gaussian(1.0, [6.0, 0.0]), 3.0, 31)
+    assert grid.half_width == 12.0  # at 6 half of the mass lies outside
+    assert log_z.method == "quadrature on [-12, 12]²"
+    assert abs(log_z.value - math.log(2 * math.pi)) <= log_z.error + 1e-12
+    assert log_z.error < 1e-6
 
 
 @pytest.mark.parametrize("spacing", [1.25, 2.0, 2.75])
@@ -72,12 +81,10 @@ def test_a_box_that_is_too_small_is_doubled_until_it_holds_the_mass():
 def test_the_error_bar_covers_the_error_of_a_coarse_grid(spacing, offset):
     # in units of the standard deviation 1; the error is about 2 exp(-2π²/spacing²) per axis
     grid_points = 4 * round(10 / spacing) + 1
-    value, error, _ = log_partition(
-        Gaussian(1.0, [offset, -offset]), spacing * (grid_points - 1) / 2, grid_points
-    )
-    true_error = abs(value - math.log(2 * math.pi))
+    log_z = log_partition(Gaussian(1.0, [offset, -offset]), spacing * (grid_points - 1) / 2, grid_points)
+    true_error = abs(log_z.value - math.log(2 * math.pi))
     assert true_error > 1e-6
-    assert true_error <= error
+    assert true_error <= log_z.error
 
 
 @pytest.mark.parametrize(
@@ -110,12 +117,11 @@ def test_images_are_refused():
 def test_hard_walls_carry_no_mass():
     # uniform on [-1, 1) by infinite energies, in units of the spacing: 40 nodes of 0.05
     box = Formula(1, lambda x: torch.where((x[:, 0] >= -1.001) & (x[:, 0] < 0.999), 0.0, math.inf).double())
-    value, _, _ = log_partition(box, 2.0, 81)
-    assert value == pytest.approx(math.log(2), abs=1e-12)
+    assert log_partition(box, 2.0, 81).value == pytest.approx(math.log(2), abs=1e-12)
 
 
 def test_sums_are_in_float64_for_a_float32_energy():
-    value, _, _ = log_partition(Gaussian(1.0, [0.0, 0.0], torch.float32), 8.0, 801)
+    value = log_partition(Gaussian(1.0, [0.0, 0.0], torch.float32), 8.0, 801).value
     # 6·10⁵ terms summed in float32 would be wrong by about 1e-5
     assert value == pytest.approx(math.log(2 * math.pi), abs=1e-6)
 

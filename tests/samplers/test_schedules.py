@@ -1,6 +1,6 @@
 import pytest
 
-from ebm_lab.samplers import HMC, MALA, Constant, Geometric, Langevin, Polynomial
+from ebm_lab.samplers import HMC, MALA, Constant, Geometric, Langevin, Listed, Polynomial
 from ebm_lab.samplers.schedules import scaled
 
 KERNELS = [Langevin, MALA, HMC]
@@ -25,6 +25,14 @@ def test_a_scaled_schedule_is_a_multiple_and_a_scaled_constant_a_constant():
     assert scaled(Constant(0.3), 4.0) == Constant(1.2)
     decreasing = scaled(Geometric(start=1.0, end=0.01, num_steps=3), 2.0)
     assert [decreasing(t) for t in (0, 1, 2)] == pytest.approx([2.0, 0.2, 0.02], rel=1e-14)
+
+
+def test_listed_gives_each_in_turn_and_holds_the_last():
+    assert [Listed((0.3, 0.1, 0.2))(t) for t in (0, 1, 2, 9)] == [0.3, 0.1, 0.2, 0.2]
+    with pytest.raises(ValueError, match="at least one"):
+        Listed(())
+    with pytest.raises(ValueError, match="step_size must be positive, got 0"):
+        Listed((0.1, 0))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
