@@ -60,6 +60,9 @@ def _run_kernel(cfg: DictConfig, run: Run, num_steps: int, generator: torch.Gene
     if not isinstance(run.energy, Energy):
         raise UserError("this run trained a score network: there is no energy to sample from")
     kernel = instantiate(cfg.sampler, _convert_="all")
+    if kernel.temperature != 1:
+        law = kernel.describe() if kernel.temperature is None else f"temperature {kernel.temperature:g}"
+        log.info("these are samples of another law than the model's: %s", law)
     start = run.objective.noise.sample(cfg.num_samples, generator)
     chains = run_chains(kernel, run.energy, start, num_steps, generator)
     if chains.acceptance is not None:

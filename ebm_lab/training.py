@@ -295,11 +295,19 @@ def _figures(folder: RunFolder, built: Built, findings: Findings) -> dict[str, A
 
 def _health(built: Built) -> list[str]:
     """What the reader must know about how the samples of training were drawn."""
-    objective, unusual = built.objective, built.objective.sampler.describe()
-    if not (objective.trains_by_sampling and unusual):
+    objective, sampler = built.objective, built.objective.sampler
+    if not objective.trains_by_sampling:
         return []
-    claim = "" if objective.claims_likelihood() else " It has no temperature, so no likelihood is claimed."
-    return [f"Sampler: {unusual}.{claim}"]
+    notes = []
+    if sampler.describe():
+        claim = (
+            "" if objective.claims_likelihood() else " It has no temperature, so no likelihood is claimed."
+        )
+        notes.append(f"Sampler: {sampler.describe()}.{claim}")
+    if sampler.temperature not in (None, 1):
+        T = f"{sampler.temperature:g}"
+        notes.append(f"Trained at temperature {T}: the model, its energies and likelihoods are of E / {T}.")
+    return notes
 
 
 def _summarise(trainer: Trainer, measurements: list[Measurement]) -> None:

@@ -30,11 +30,15 @@ def leapfrog(
 
     Each step: p ← p - (ε/2) ∇E(x);  x ← x + ε p;  p ← p - (ε/2) ∇E(x). Volume preserving and, with p
     flipped, its own inverse. On E = λx²/2 it conserves p²/2 + λ (1 - ε²λ/4) x²/2 exactly.
+
+    Where E = +inf, outside of the support or beyond the largest float, the force is 0: a trajectory with too
+    long a step then flies on and is rejected, in place of an inf - inf that looks like a broken energy.
     """
     for _ in range(num_leapfrog):
         momentum = momentum - step_size / 2 * gradient
         x = x + step_size * momentum
         energies, gradient = energy_and_gradient(energy, x)
+        gradient = gradient.masked_fill(_per_event(energies == torch.inf, x), 0.0)
         momentum = momentum - step_size / 2 * gradient
     return x, momentum, energies, gradient
 
@@ -99,6 +103,10 @@ class HMC(ExactKernel):
     def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         z, u = normal_and_uniform(x, generator)
         return math.sqrt(self._temperature) * z, u
+
+
+def _per_event(mask: Tensor, x: Tensor) -> Tensor:
+    return mask.view(-1, *[1] * (x.dim() - 1))
 
 
 def _kinetic(momentum: Tensor) -> Tensor:

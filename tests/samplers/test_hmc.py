@@ -143,3 +143,16 @@ def test_infinite_energy_is_rejected_and_nan_stops():
 def test_num_leapfrog_is_checked(num_leapfrog):
     with pytest.raises(ValueError, match="num_leapfrog must be an integer, at least 1"):
         HMC(0.1, num_leapfrog)
+
+
+def test_a_step_that_is_far_too_long_is_rejected_and_a_broken_energy_is_an_error():
+    # x⁴ with ε = 10 leaves the largest float within a few leapfrogs, where inf - inf would be NaN.
+    quartic, x = (lambda x: x.pow(4).flatten(1).sum(1)), column(0.5, -1.0)
+    chains = run_chains(HMC(10.0, 20), quartic, x, 5, torch.Generator().manual_seed(0))
+    assert torch.equal(chains.x, x) and chains.acceptance == 0
+
+    def broken(x):
+        return torch.where(x.abs() > 3, torch.nan, x.pow(4)).flatten(1).sum(1)
+
+    with pytest.raises(FloatingPointError, match="not a number for 2 of 2"):
+        run_chains(HMC(10.0, 20), broken, x, 1, torch.Generator().manual_seed(0))

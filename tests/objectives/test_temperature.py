@@ -1,0 +1,60 @@
+"""What a sampler at T has trained is E / T, everywhere; where there is no T, no likelihood is claimed."""
+
+import hydra
+import pytest
+import torch
+from hydra.utils import get_class
+
+from ebm_lab import schema
+from ebm_lab.building import build
+from ebm_lab.cli import CONFIGS
+from ebm_lab.training import _health
+
+SMALL = ["data=gaussian", "data.num_train=200", "data.num_val=20", "data.num_test=20", "data.batch_size=16"]
+
+
+def compose(*overrides):
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose("train", overrides=["logger=none", "output_dir=x", *SMALL, *overrides])
+
+
+def trains_by_sampling(name):
+    return get_class(compose(f"objective={name}").objective._target_).trains_by_sampling
+
+
+NAMES = sorted(f.stem for f in (CONFIGS / "objective").glob("*.yaml"))
+SAMPLING = [name for name in NAMES if trains_by_sampling(name)]
+
+
+@pytest.mark.parametrize("objective", NAMES)
+def test_the_model_is_the_energy_over_the_temperature_of_its_training(objective):
+    built = build(compose(f"objective={objective}", "sampler=mala", "sampler.temperature=2.0"))
+    method, x = built.objective, built.data.val_x
+    T = 2.0 if objective in SAMPLING else 1.0
+    torch.testing.assert_close(method.model()(x), method.energy(x) / T)
+    assert any("E / 2" in note for note in _health(built)) == (objective in SAMPLING)
+
+
+@pytest.mark.parametrize("objective", SAMPLING)
+def test_without_a_temperature_nothing_is_divided_and_nothing_claimed(objective):
+    closed_form = get_class(compose(f"objective={objective}").objective._target_).truth_overrides  # no jumps
+    built = build(compose(f"objective={objective}", "sampler=preconditioned", *closed_form))
+    method, x = built.objective, built.data.val_x
+    assert torch.equal(method.model()(x), method.energy(x)) and not method.claims_likelihood()
+    (note,) = _health(built)
+    assert "RMSprop" in note and "It has no temperature, so no likelihood is claimed." in note
+
+
+@pytest.mark.parametrize("objective", ["cd", "pcd"])
+def test_at_its_known_truth_the_model_is_the_law_of_the_data(objective):
+    """An exact kernel at T = 2 teaches E the precision 2 Σ⁻¹, and E / T is what the data follow."""
+    built = build(
+        compose(f"objective={objective}", "energy=quadratic", "sampler=mala", "sampler.temperature=2.0")
+    )
+    method = built.objective.double()
+    truth = method.truth.of(built.data)
+    method.place(truth, 1.0)
+    x = built.data.val_x.double()
+    expected = 0.5 * (x @ truth.precision.double() * x).sum(1)
+    torch.testing.assert_close(method.model()(x), expected, rtol=1e-5, atol=1e-5)
