@@ -28,6 +28,7 @@ from ebm_lab.objectives import Objective
 from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
+PER_CLASS = 10  # samples of each class, where the model has classes
 WIDER = 1.2  # first box of the quadrature over the data's own: most models then need no second
 NUM_IMPORTANCE = 50_000  # noise samples behind log Z by importance sampling
 MIN_EFFECTIVE = 1_000  # fewer effective ones, and neither log Z nor its error bar is reported
@@ -38,6 +39,7 @@ class Findings(NamedTuple):
 
     Attributes:
         log_density: of the model on `grid`, normalised on R² or, where that is impossible, on the grid.
+        of_classes: samples of each class (classes, num, *shape), where the model has classes.
     """
 
     measurements: list[Measurement]
@@ -45,6 +47,7 @@ class Findings(NamedTuple):
     samples: Tensor
     grid: Grid | None
     log_density: Tensor | None
+    of_classes: Tensor | None = None
 
 
 class Evaluation:
@@ -127,7 +130,8 @@ class Evaluation:
             measurements += _fisher(objective, model, data, generator, self.num_samples)
         own = objective.measurements(data)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
-        return Findings(measurements, notes, samples, grid, log_density)
+        of_classes = objective.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
+        return Findings(measurements, notes, samples, grid, log_density, of_classes)
 
 
 def _by_quadrature(

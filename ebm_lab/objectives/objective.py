@@ -246,7 +246,7 @@ class Objective(LightningModule):
     def conditional_samples(
         self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator
     ) -> Float[Tensor, "classes num *shape"] | None:
-        """`num` samples of each class, where the model has classes; they are pictured one row a class."""
+        """`num` samples of each class, where the model has classes; images are pictured one row a class."""
         return None
 
     # These speak of a GaussianTruth; a method with another `truth` overrides `known_truth` and `place`.
