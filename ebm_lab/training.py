@@ -286,6 +286,10 @@ def _figures(folder: RunFolder, built: Built, findings: Findings) -> dict[str, A
     samples = plots.picture(findings.samples, built.data.test_x, built.data)
     if samples is not None:
         figures["Samples" if built.data.domain == "image" else "Samples beside data"] = samples
+    if findings.of_classes is not None:
+        rows_of_classes = plots.class_rows(findings.of_classes, built.data)
+        if rows_of_classes is not None:
+            figures["Samples of each class"] = rows_of_classes
     rows = read_metrics(folder.metrics)
     if rows:
         figures["Training"] = plots.curves(rows)

@@ -13,6 +13,7 @@ from ebm_lab.data import InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies import Energy
 from ebm_lab.evaluation import energy_gap, evaluate_in_chunks, median_bandwidths, mmd, plots
+from ebm_lab.evaluation.final import PER_CLASS
 from ebm_lab.objectives import Objective
 from ebm_lab.samplers import Kernel
 
@@ -64,7 +65,8 @@ class Samples(Callback):
             model = pl_module.model()
             distance = self._log_numbers(pl_module, model, samples, held_out)
             noise = pl_module.noise.sample(self.num_samples, generator)
-            self._log_pictures(trainer, pl_module, model, samples, held_out, noise)
+            of_classes = pl_module.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
+            self._log_pictures(trainer, pl_module, model, samples, held_out, noise, of_classes)
         return distance
 
     def _log_numbers(self, objective: Objective, model: Energy, samples: Tensor, held_out: Tensor) -> float:
@@ -83,9 +85,12 @@ class Samples(Callback):
         samples: Tensor,
         held_out: Tensor,
         noise: Tensor,
+        of_classes: Tensor | None,
     ) -> None:
         data: InMemoryData = trainer.datamodule
         pictures = {"samples": plots.picture(samples, held_out, data)}
+        if of_classes is not None:
+            pictures["classes"] = plots.class_rows(of_classes, data)
         if isinstance(model, Energy):
             sets = {"data": held_out[: self.num_samples], "samples": samples, "noise": noise}
             energies = {name: evaluate_in_chunks(model, x).cpu() for name, x in sets.items()}

@@ -1,10 +1,12 @@
 """Networks and closed-form energies x -> E(x)."""
 
+from ebm_lab.energies.classifier import ClassifierEnergy, NetworkClassifier, as_classifier
 from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
 from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.mlp import MLP
+from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
 from ebm_lab.energies.resnet import ResNet
@@ -15,6 +17,7 @@ from ebm_lab.energies.wide_resnet import WideResNet
 __all__ = [
     "MLP",
     "AnnealingPath",
+    "ClassifierEnergy",
     "Conditioned",
     "ConvNet",
     "DensityEnergy",
@@ -23,6 +26,8 @@ __all__ = [
     "GaussianMixtureEnergy",
     "GeometricPath",
     "Mixture",
+    "NetworkClassifier",
+    "NetworkEnergy",
     "Quadratic",
     "ResNet",
     "ScoreNetwork",
@@ -31,6 +36,7 @@ __all__ = [
     "UNet",
     "WideResNet",
     "advance_power_iteration",
+    "as_classifier",
     "energy_and_gradient",
     "frozen",
     "path_between",

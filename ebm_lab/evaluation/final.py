@@ -28,6 +28,7 @@ from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
 FLOOR = "no nll can be lower in expectation"
+PER_CLASS = 10  # samples of each class, where the model has classes
 
 
 class Findings(NamedTuple):
@@ -35,6 +36,7 @@ class Findings(NamedTuple):
 
     Attributes:
         log_density: of the model on `grid`, normalised on R² or, where that is impossible, on the grid.
+        of_classes: samples of each class (classes, num, *shape), where the model has classes.
     """
 
     measurements: list[Measurement]
@@ -42,6 +44,7 @@ class Findings(NamedTuple):
     samples: Tensor
     grid: Grid | None
     log_density: Tensor | None
+    of_classes: Tensor | None = None
 
 
 class Evaluation:
@@ -118,7 +121,9 @@ class Evaluation:
             measurements += _fisher(objective, model, data, generator, self.num_samples)
         own = objective.measurements(data)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
-        return Findings(measurements, notes, samples, *self._landscape(objective, model, data, bracket))
+        of_classes = objective.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
+        landscape = self._landscape(objective, model, data, bracket)
+        return Findings(measurements, notes, samples, *landscape, of_classes)
 
     def _landscape(
         self, objective: Objective, model: Any, data: InMemoryData, bracket: Bracket | None

@@ -260,3 +260,10 @@ def picture(samples: Tensor, held_out: Tensor, data: InMemoryData) -> Figure | N
         half_width = data.density.bounds if data.density is not None else float(held_out.abs().max()) * 1.1
         return scatter(samples.cpu(), held_out[: len(samples)].cpu(), half_width)
     return None
+
+
+def class_rows(samples: Tensor, data: InMemoryData) -> Figure | None:
+    """Images of each class (classes, num, C, H, W), one row a class; None for data that are no images."""
+    if data.domain != "image":
+        return None
+    return image_grid(data.pixels(samples.flatten(0, 1)).cpu(), num_columns=samples.shape[1])

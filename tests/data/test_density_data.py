@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from ebm_lab.binding import check_bindings
-from ebm_lab.data import Density, DensityData, Gaussian
+from ebm_lab.data import Density, DensityData, Gaussian, GaussianMixture, IsotropicMixture
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SETS = [
@@ -60,10 +60,16 @@ def test_dimension_of_the_gaussian_is_one_key():
 
 
 def make(**arguments):
-    defaults = {"dim": 2, "shape": [2], "order_seed": 0, "num_train": 50, "num_val": 6, "num_test": 7}
-    data = DensityData(
-        density=Gaussian([0.0, 0.0], torch.eye(2)), **(defaults | {"batch_size": 5} | arguments)
-    )
+    defaults = {
+        "density": Gaussian([0.0, 0.0], torch.eye(2)),
+        "dim": 2,
+        "shape": [2],
+        "order_seed": 0,
+        "num_train": 50,
+        "num_val": 6,
+        "num_test": 7,
+    }
+    data = DensityData(**(defaults | {"batch_size": 5} | arguments))
     data.setup()
     return data
 
@@ -77,6 +83,25 @@ def test_data_depend_on_the_data_seed_alone():
 
 def test_held_out_data_do_not_depend_on_the_number_of_training_events():
     assert torch.equal(make().test_x, make(num_train=20, num_val=3).test_x)
+
+
+def test_labels_are_the_components_and_change_no_event():
+    density = IsotropicMixture([0.5, 0.3, 0.2], [[-9.0, 0.0], [0.0, 0.0], [9.0, 0.0]], [0.5, 0.5, 0.5])
+    plain, labelled = (make(density=density, num_train=5000, labelled=flag) for flag in (False, True))
+    assert torch.equal(plain.train_x, labelled.train_x)
+    assert (plain.train_labels, plain.num_classes) == (None, None)
+    assert torch.equal((labelled.train_x[:, 0] / 9).round() + 1, labelled.train_labels.float())
+    assert labelled.num_classes == 3
+    share = labelled.train_labels.bincount() / 5000
+    assert share.tolist() == pytest.approx([0.5, 0.3, 0.2], abs=4 * (0.25 / 5000) ** 0.5)
+    full = GaussianMixture([0.5, 0.5], [[-9.0, 0.0], [9.0, 0.0]], torch.eye(2).expand(2, 2, 2))
+    x, label = make(density=full, labelled=True).train_dataloader().batch(0)
+    assert torch.equal((x[:, 0] > 0).long(), label)
+
+
+def test_labels_of_what_is_no_mixture_are_refused():
+    with pytest.raises(ValueError, match="Gaussian has none: choose data=gaussian_classes"):
+        make(labelled=True)
 
 
 def test_splits_are_different_draws():

@@ -178,3 +178,19 @@ def test_drawing_leaves_no_global_state():
     settings = dict(matplotlib.rcParams)
     plots.histogram({"data": torch.zeros(3)})
     assert dict(matplotlib.rcParams) == settings
+
+
+def test_each_class_has_a_row_of_images(tmp_path):
+    class Images(InMemoryData):
+        def load(self):
+            raise NotImplementedError
+
+    shades = torch.tensor([-1.0, 0.0, 1.0]).view(3, 1, 1, 1, 1).expand(3, 4, 1, 8, 8)
+    data = Images(shape=[1, 8, 8], batch_size=1, order_seed=0, domain="image", levels=17)
+    pixels = matplotlib.image.imread(plots.save(plots.class_rows(shades, data), tmp_path / "rows.png"))
+    height, width = pixels.shape[:2]  # three rows of four images of 64 pixels, 2 between them
+    assert (height, width) == (3 * 66 + 2, 4 * 66 + 2)
+    rows = [pixels[66 * k + 2 : 66 * (k + 1), 2:66, 0] for k in range(3)]
+    assert [float(row.mean()) for row in rows] == pytest.approx([0.0, 0.5, 1.0], abs=0.01)
+    points = Images(shape=[2], batch_size=1, order_seed=0, domain="real")
+    assert plots.class_rows(torch.zeros(3, 4, 2), points) is None

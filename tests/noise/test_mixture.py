@@ -95,3 +95,55 @@ def test_too_few_events_and_use_before_the_fit_are_refused():
         mixture.log_prob(two_clusters(2).float())
     with pytest.raises(UserError, match="3 events are too few for num_components=2"):
         mixture.fit(two_clusters(3))
+
+
+# --- a component a class ---------------------------------------------------------------------------------
+
+
+def three_classes():
+    """Events of three classes, 500 of each, at -10, 0 and 10, in turn."""
+    label = torch.arange(1500) % 3
+    z = torch.randn(1500, 6, generator=torch.Generator().manual_seed(0), dtype=F64)
+    return (z + 10.0 * (label - 1)[:, None]).view(-1, *SHAPE), label
+
+
+def test_classes_are_components_whatever_their_number():
+    by_class = LowRankMixture(SHAPE, num_components=None, rank=2, ridge=0.01).double()
+    x, label = three_classes()
+    by_class.fit_labelled(x, label)
+    for k in range(3):
+        flat = x[label == k].flatten(1)
+        torch.testing.assert_close(by_class.means[k], flat.mean(0))
+        variances = by_class.factors[k].square().sum(1) + by_class.variances[k]
+        torch.testing.assert_close(variances, flat.var(0, correction=0) + 0.01)
+    # log q is that of the same clusters found by k-means, which classes so far apart are
+    clustered = LowRankMixture(SHAPE, num_components=3, rank=2, ridge=0.01).double()
+    clustered.fit_labelled(x, label)
+    torch.testing.assert_close(by_class.log_prob(x), clustered.log_prob(x))
+
+
+def test_draws_of_a_label_are_of_its_class():
+    by_class = LowRankMixture(SHAPE, num_components=None, rank=2, ridge=0.01).double()
+    by_class.fit_labelled(*three_classes())
+    label = torch.tensor([2, 0, 1, 2] * 500)
+    x = by_class.sample_labelled(label, torch.Generator().manual_seed(0)).flatten(1)
+    assert torch.equal((x.mean(1) / 10).round() + 1, label.double())
+    for k in range(3):
+        drawn = x[label == k]
+        deviation = (by_class.factors[k].square().sum(1) + by_class.variances[k]).sqrt()
+        assert ((drawn.mean(0) - by_class.means[k]).abs() < 4 * deviation / math.sqrt(len(drawn))).all()
+    plain = LowRankMixture(SHAPE, num_components=2, rank=2, ridge=0.01).double()
+    plain.fit(two_clusters())
+    draws = [
+        make(torch.Generator().manual_seed(0))
+        for make in (lambda g: plain.sample(2000, g), lambda g: plain.sample_labelled(label, g))
+    ]
+    assert torch.equal(*draws)  # clusters are no classes
+
+
+def test_classes_without_labels_or_with_too_few_events_are_refused():
+    x, label = three_classes()
+    with pytest.raises(UserError, match="these data have no labels: choose noise=mixture"):
+        LowRankMixture(SHAPE, num_components=None, rank=2).fit_labelled(x, None)
+    with pytest.raises(UserError, match="a cluster holds 0 events: choose noise=mixture"):
+        LowRankMixture(SHAPE, num_components=None, rank=2).fit_labelled(x, 2 * label)
