@@ -5,7 +5,10 @@ from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.mlp import MLP
+from ebm_lab.energies.noise_conditional import NoiseConditioning
+from ebm_lab.energies.noise_levels import NoiseLadder, geometric_ladder, variance_preserving_ladder
 from ebm_lab.energies.quadratic import Quadratic
+from ebm_lab.energies.quadratic_ladder import QuadraticLadder
 from ebm_lab.energies.resnet import ResNet
 from ebm_lab.energies.spectral_norm import advance_power_iteration
 from ebm_lab.energies.unet import UNet
@@ -20,7 +23,10 @@ __all__ = [
     "GaussianBase",
     "GaussianMixtureEnergy",
     "Mixture",
+    "NoiseConditioning",
+    "NoiseLadder",
     "Quadratic",
+    "QuadraticLadder",
     "ResNet",
     "ScoreNetwork",
     "Sum",
@@ -30,5 +36,7 @@ __all__ = [
     "advance_power_iteration",
     "energy_and_gradient",
     "frozen",
+    "geometric_ladder",
     "score",
+    "variance_preserving_ladder",
 ]

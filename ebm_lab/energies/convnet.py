@@ -7,9 +7,15 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
+from ebm_lab.energies.noise_conditional import (
+    Embedded,
+    NoiseConditioning,
+    modulation,
+    network_energy,
+    num_features,
+)
 
 
 class ConvNet(Energy):
@@ -24,6 +30,8 @@ class ConvNet(Energy):
         hidden: units of the fully connected layer before the scalar.
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: when `shape` is not an image's, or a number is not positive.
@@ -38,6 +46,7 @@ class ConvNet(Energy):
         hidden: int = 128,
         activation: str = "silu",
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -48,14 +57,23 @@ class ConvNet(Energy):
             raise ValueError(f"first_stride must be at least 1, got {first_stride}")
         self.twice_differentiable = is_smooth(activation)
         layers: list[nn.Module] = []
+        features = num_features(conditioning)
         for i, num_out in enumerate(channels):
             stride = first_stride if i == 0 else 2
-            layers += [nn.Conv2d(num_in, num_out, 3, stride, padding=1), activation_layer(activation)]
+            layers += [nn.Conv2d(num_in, num_out, 3, stride, padding=1), *modulation(features, num_out)]
+            layers.append(activation_layer(activation))
             num_in, height, width = num_out, -(-height // stride), -(-width // stride)
-        layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), activation_layer(activation)]
-        self.network = nn.Sequential(*layers, nn.Linear(hidden, 1))
+        layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), *modulation(features, hidden)]
+        self.network = Embedded(*layers, activation_layer(activation), nn.Linear(hidden, 1))
         self.base = base
+        self.conditioning = conditioning
+        self.noise_conditional = conditioning is not None
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)
+    def forward(
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """network(x) + E₀(x), or E(x, σ) where it is conditioned."""
+        return network_energy(self._scalar, x, sigma, self.conditioning, self.base)
+
+    def _scalar(self, *inputs: Tensor) -> Float[Tensor, " batch"]:
+        return self.network(*inputs).squeeze(1)

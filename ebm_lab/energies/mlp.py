@@ -7,8 +7,14 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.noise_conditional import (
+    Embedded,
+    NoiseConditioning,
+    modulation,
+    network_energy,
+    num_features,
+)
 
 
 class MLP(Energy):
@@ -20,6 +26,8 @@ class MLP(Energy):
         depth: number of hidden layers.
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: for a non-positive width or depth, or an unknown activation.
@@ -33,6 +41,7 @@ class MLP(Energy):
         depth: int = 3,
         activation: str = "silu",
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         if width < 1 or depth < 1:
@@ -42,10 +51,18 @@ class MLP(Energy):
         layers: list[nn.Module] = [nn.Flatten()]
         units = [math.prod(self.shape), *[width] * depth]
         for num_in, num_out in zip(units, units[1:], strict=False):
-            layers += [nn.Linear(num_in, num_out), activation_layer(activation)]
-        self.network = nn.Sequential(*layers, nn.Linear(width, 1))
+            layers += [nn.Linear(num_in, num_out), *modulation(num_features(conditioning), num_out)]
+            layers.append(activation_layer(activation))
+        self.network = Embedded(*layers, nn.Linear(width, 1))
         self.base = base
+        self.conditioning = conditioning
+        self.noise_conditional = conditioning is not None
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)
+    def forward(
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """network(x) + E₀(x), or E(x, σ) where it is conditioned."""
+        return network_energy(self._scalar, x, sigma, self.conditioning, self.base)
+
+    def _scalar(self, *inputs: Tensor) -> Float[Tensor, " batch"]:
+        return self.network(*inputs).squeeze(1)

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
+from ebm_lab.energies.noise_conditional import Embedded, NoiseConditioning, network_energy, num_features
 from ebm_lab.energies.residual_block import ResidualBlock, halved
 from ebm_lab.energies.spectral_norm import normalise
 
@@ -31,6 +31,8 @@ class ResNet(Energy):
         spectral_norm: divide every weight but the last by its largest singular value. This bounds the norm of
             the reshaped kernels, not that of the convolutions: `spectral_norm.normalise` says more.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: when `shape` is not an image's, or a number is not positive.
@@ -52,6 +54,7 @@ class ResNet(Energy):
         activation: str = "silu",
         spectral_norm: bool = False,
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -59,24 +62,32 @@ class ResNet(Energy):
         if not channels or min(*channels, blocks) < 1:
             raise ValueError(f"channels and blocks must be positive, got {list(channels)} and {blocks}")
         self.twice_differentiable = is_smooth(activation)
+        features = num_features(conditioning)
         layers: list[nn.Module] = [nn.Conv2d(num_in, channels[0], 3, padding=1)]
         num_in = channels[0]
         for num_out in channels:
             for _ in range(blocks):
-                layers.append(ResidualBlock(num_in, num_out, activation=activation))
+                layers.append(ResidualBlock(num_in, num_out, activation=activation, num_features=features))
                 num_in = num_out
             layers.append(nn.AvgPool2d(2, ceil_mode=True))
         last = nn.Linear(num_in, 1)
         with torch.no_grad():
             last.weight /= halved(height, len(channels)) * halved(width, len(channels))
-        self.network = nn.Sequential(*layers, activation_layer(activation), _SumOverPositions(), last)
+        self.network = Embedded(*layers, activation_layer(activation), _SumOverPositions(), last)
         if spectral_norm:
             normalise(self.network, but=last)
         self.base = base
+        self.conditioning = conditioning
+        self.noise_conditional = conditioning is not None
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)
+    def forward(
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """network(x) + E₀(x), or E(x, σ) where it is conditioned."""
+        return network_energy(self._scalar, x, sigma, self.conditioning, self.base)
+
+    def _scalar(self, *inputs: Tensor) -> Float[Tensor, " batch"]:
+        return self.network(*inputs).squeeze(1)
 
 
 class _SumOverPositions(nn.Module):

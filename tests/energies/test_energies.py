@@ -183,9 +183,7 @@ def test_a_condition_of_another_length_is_refused():
     bound = Noised().given(sigma=torch.ones(3))
     with pytest.raises(ValueError, match="sigma is bound for 3 events, one each, and 1 were given"):
         bound(torch.zeros(1, 2))
-    with pytest.raises(
-        ValueError, match=r"one number for all events or one an event, got the shape \(3, 1\)"
-    ):
+    with pytest.raises(ValueError, match=r"one number for all .* got the shape \(3, 1\)"):
         Noised().given(sigma=torch.ones(3, 1))
 
 
