@@ -144,8 +144,8 @@ class RecoveryLikelihood(Objective):
         if not self.energy.noise_conditional:
             raise UserError(
                 f"{type(self).__name__} needs an energy of noise levels, and {type(self.energy).__name__} is "
-                "none: choose energy=mlp, convnet, resnet, wide_resnet or unet with conditioning=noise_level, "
-                "or one of your own with noise_conditional = True and forward(x, sigma)"
+                "none: choose energy=mlp, convnet, resnet, wide_resnet or unet with "
+                "conditioning=noise_level, or one of your own with noise_conditional = True and forward(x, sigma)"
             )
         super().check(data)
 
@@ -219,7 +219,8 @@ def recovered_precision(variance: float, step_size: float, num_steps: int) -> Te
     """λ at which K steps of Langevin from x_{t+1} = x_t + z end with the variance m of x_t.
 
     There the loss is stationary. On u -> ½ λ u² + ½ (u - x_{t+1})² the chain ends at
-    u_K = (1/Λ + a^K (1 - 1/Λ)) x_{t+1} + √v_K z with Λ = λ + 1, a = 1 - hΛ and v_K = 2h (1 - a^{2K}) / (1 - a²). With h -> 0 and K -> ∞ it is λ = 1/m.
+    u_K = (1/Λ + a^K (1 - 1/Λ)) x_{t+1} + √v_K z with Λ = λ + 1, a = 1 - hΛ and
+    v_K = 2h (1 - a^{2K}) / (1 - a²). With h -> 0 and K -> ∞ it is λ = 1/m.
     """
 
     def excess(total: float) -> float:
