@@ -14,6 +14,7 @@ class RunSchema:
     """Groups, and the few keys that belong to no group."""
 
     energy: Any = MISSING
+    conditioning: Any = None
     noise: Any = MISSING
     sampler: Any = MISSING
     optimizer: Any = MISSING

@@ -7,8 +7,11 @@ from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_an
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.network import NetworkEnergy
+from ebm_lab.energies.noise_conditional import NoiseConditioning
+from ebm_lab.energies.noise_levels import NoiseLadder, geometric_ladder, variance_preserving_ladder
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
+from ebm_lab.energies.quadratic_ladder import QuadraticLadder
 from ebm_lab.energies.resnet import ResNet
 from ebm_lab.energies.spectral_norm import advance_power_iteration
 from ebm_lab.energies.unet import UNet
@@ -28,7 +31,10 @@ __all__ = [
     "Mixture",
     "NetworkClassifier",
     "NetworkEnergy",
+    "NoiseConditioning",
+    "NoiseLadder",
     "Quadratic",
+    "QuadraticLadder",
     "ResNet",
     "ScoreNetwork",
     "Sum",
@@ -39,6 +45,8 @@ __all__ = [
     "as_classifier",
     "energy_and_gradient",
     "frozen",
+    "geometric_ladder",
     "path_between",
     "score",
+    "variance_preserving_ladder",
 ]

@@ -114,6 +114,8 @@ def as_classifier(energy: Energy, num_classes: int, generator: torch.Generator) 
     Raises:
         UserError: for an energy that cannot classify, or that has another number of classes.
     """
+    if energy.noise_conditional:
+        raise UserError("a classifier has no noise levels: leave conditioning out (conditioning=none)")
     if isinstance(energy, NetworkEnergy):
         return NetworkClassifier(energy, num_classes=num_classes, generator=generator)
     if not isinstance(energy, ClassifierEnergy):

@@ -9,6 +9,12 @@ from ebm_lab.energies.activations import is_smooth
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
 from ebm_lab.energies.network import NetworkEnergy
+from ebm_lab.energies.noise_conditional import (
+    Embedded,
+    NoiseConditioning,
+    modulation,
+    num_features,
+)
 
 
 class ConvNet(NetworkEnergy):
@@ -23,6 +29,8 @@ class ConvNet(NetworkEnergy):
         hidden: units of the fully connected layer before the scalar.
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: when `shape` is not an image's, or a number is not positive.
@@ -37,6 +45,7 @@ class ConvNet(NetworkEnergy):
         hidden: int = 128,
         activation: str = "silu",
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -47,10 +56,13 @@ class ConvNet(NetworkEnergy):
             raise ValueError(f"first_stride must be at least 1, got {first_stride}")
         self.twice_differentiable = is_smooth(activation)
         layers: list[nn.Module] = []
+        features = num_features(conditioning)
         for i, num_out in enumerate(channels):
             stride = first_stride if i == 0 else 2
-            layers += [nn.Conv2d(num_in, num_out, 3, stride, padding=1), activation_layer(activation)]
+            layers += [nn.Conv2d(num_in, num_out, 3, stride, padding=1), *modulation(features, num_out)]
+            layers.append(activation_layer(activation))
             num_in, height, width = num_out, -(-height // stride), -(-width // stride)
-        layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), activation_layer(activation)]
-        self.network = nn.Sequential(*layers, nn.Linear(hidden, 1))
+        layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), *modulation(features, hidden)]
+        self.network = Embedded(*layers, activation_layer(activation), nn.Linear(hidden, 1))
         self.base = base
+        self.conditioning = conditioning

@@ -20,6 +20,8 @@ class Energy(nn.Module, ABC):
         shape: shape of one event, without the batch axis.
         twice_differentiable: False where the Hessian in x vanishes almost everywhere (ReLU networks);
             objectives that differentiate the score refuse such an energy.
+        noise_conditional: True where `forward` needs `sigma`, a noise level for each event or one for all;
+            objectives with a ladder of noise levels need such an energy.
 
     Raises:
         ValueError: when the output is not (batch,): a (batch, 1) output broadcasts into wrong losses.
@@ -27,6 +29,7 @@ class Energy(nn.Module, ABC):
 
     shape: tuple[int, ...]
     twice_differentiable: bool = True
+    noise_conditional: bool = False
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
@@ -43,15 +46,24 @@ class Energy(nn.Module, ABC):
         return energies
 
     def given(self, **condition: Tensor | float) -> "Energy":
-        """The energy x -> E(x | condition): samplers and evaluation only ever see x."""
+        """The energy x -> E(x | condition): samplers and evaluation only ever see x.
+
+        A condition is one number or label for all events, shape (), or one an event, shape (batch,).
+        """
         return Conditioned(self, condition)
 
 
 class Conditioned(Energy):
     """An energy with its condition bound: x -> E(x | condition).
 
-    A condition is one number or label for all events, shape (), or one for each event of the batch that it
-    will see, shape (batch,); it moves with the module.
+    Conditions are buffers: they move with the module, and no checkpoint holds them.
+
+    Args:
+        energy: the energy with `condition` among the keywords of its forward.
+        condition: by keyword, one number or label for all events, shape (), or one an event, shape (batch,).
+
+    Raises:
+        ValueError: for a condition of another shape, here, or a batch of another length, at the call.
     """
 
     def __init__(self, energy: Energy, condition: Mapping[str, Tensor | float]) -> None:
@@ -61,11 +73,26 @@ class Conditioned(Energy):
         self.twice_differentiable = energy.twice_differentiable
         self._names = tuple(condition)
         for name, value in condition.items():
-            self.register_buffer(f"given_{name}", torch.as_tensor(value), persistent=False)
+            value = torch.as_tensor(value)
+            if value.dim() > 1:
+                raise ValueError(
+                    f"{name} must be one number for all events or one an event, got the shape "
+                    f"{tuple(value.shape)}"
+                )
+            self.register_buffer(f"given_{name}", value, persistent=False)
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """E(x | condition)."""
-        return self.energy(x, **{name: getattr(self, f"given_{name}") for name in self._names})
+        """E(x | condition), event by event."""
+        return self.energy(x, **{name: self._bound(name, len(x)) for name in self._names})
+
+    def _bound(self, name: str, num: int) -> Tensor:
+        value = getattr(self, f"given_{name}")
+        if value.dim() and len(value) != num:
+            raise ValueError(
+                f"{name} is bound for {len(value)} events, one each, and {num} were given: bind as many, or "
+                "one number for all"
+            )
+        return value
 
 
 class ScoreNetwork(nn.Module, ABC):

@@ -8,6 +8,12 @@ from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.network import NetworkEnergy
+from ebm_lab.energies.noise_conditional import (
+    Embedded,
+    NoiseConditioning,
+    modulation,
+    num_features,
+)
 
 
 class MLP(NetworkEnergy):
@@ -19,6 +25,8 @@ class MLP(NetworkEnergy):
         depth: number of hidden layers.
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: for a non-positive width or depth, or an unknown activation.
@@ -32,6 +40,7 @@ class MLP(NetworkEnergy):
         depth: int = 3,
         activation: str = "silu",
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         if width < 1 or depth < 1:
@@ -41,6 +50,8 @@ class MLP(NetworkEnergy):
         layers: list[nn.Module] = [nn.Flatten()]
         units = [math.prod(self.shape), *[width] * depth]
         for num_in, num_out in zip(units, units[1:], strict=False):
-            layers += [nn.Linear(num_in, num_out), activation_layer(activation)]
-        self.network = nn.Sequential(*layers, nn.Linear(width, 1))
+            layers += [nn.Linear(num_in, num_out), *modulation(num_features(conditioning), num_out)]
+            layers.append(activation_layer(activation))
+        self.network = Embedded(*layers, nn.Linear(width, 1))
         self.base = base
+        self.conditioning = conditioning

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
+from ebm_lab.energies.noise_conditional import Embedded, modulation
 
 
 class ResidualBlock(nn.Module):
@@ -18,16 +19,22 @@ class ResidualBlock(nn.Module):
         num_out: channels of the result.
         activation: name of a, as `activations.activation` takes it.
         stride: of the first convolution and of the shortcut; 2 halves the resolution, rounding up.
+        num_features: size of an embedding that scales and shifts the channels of what W₁ gives; 0 for none.
 
     Reference: He, Zhang, Ren & Sun 2016, Identity Mappings in Deep Residual Networks, arXiv 1603.05027,
     fig. 4e, here without batch norms.
     """
 
-    def __init__(self, num_in: int, num_out: int, *, activation: str, stride: int = 1) -> None:
+    takes_embedding = True
+
+    def __init__(
+        self, num_in: int, num_out: int, *, activation: str, stride: int = 1, num_features: int = 0
+    ) -> None:
         super().__init__()
-        self.branch = nn.Sequential(
+        self.branch = Embedded(
             activation_layer(activation),
             nn.Conv2d(num_in, num_out, 3, stride, padding=1),
+            *modulation(num_features, num_out),
             activation_layer(activation),
             nn.Conv2d(num_out, num_out, 3, padding=1),
         )
@@ -35,10 +42,10 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Identity() if same else nn.Conv2d(num_in, num_out, 1, stride, bias=False)
 
     def forward(
-        self, h: Float[Tensor, "batch num_in height width"]
+        self, h: Float[Tensor, "batch num_in height width"], embedding: Tensor | None = None
     ) -> Float[Tensor, "batch num_out out_height out_width"]:
         """S h + W₂ a(W₁ a(h))."""
-        return self.shortcut(h) + self.branch(h)
+        return self.shortcut(h) + self.branch(h, embedding)
 
 
 def halved(size: int, times: int) -> int:

@@ -11,6 +11,7 @@ from ebm_lab.energies.activations import is_smooth
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
 from ebm_lab.energies.network import NetworkEnergy
+from ebm_lab.energies.noise_conditional import Embedded, NoiseConditioning, num_features
 from ebm_lab.energies.residual_block import ResidualBlock, halved
 from ebm_lab.energies.spectral_norm import normalise
 
@@ -31,6 +32,8 @@ class ResNet(NetworkEnergy):
         spectral_norm: divide every weight but the last by its largest singular value. This bounds the norm of
             the reshaped kernels, not that of the convolutions: `spectral_norm.normalise` says more.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: when `shape` is not an image's, or a number is not positive.
@@ -52,6 +55,7 @@ class ResNet(NetworkEnergy):
         activation: str = "silu",
         spectral_norm: bool = False,
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -59,20 +63,31 @@ class ResNet(NetworkEnergy):
         if not channels or min(*channels, blocks) < 1:
             raise ValueError(f"channels and blocks must be positive, got {list(channels)} and {blocks}")
         self.twice_differentiable = is_smooth(activation)
+        features = num_features(conditioning)
         layers: list[nn.Module] = [nn.Conv2d(num_in, channels[0], 3, padding=1)]
         num_in = channels[0]
         for num_out in channels:
             for _ in range(blocks):
-                layers.append(ResidualBlock(num_in, num_out, activation=activation))
+                layers.append(ResidualBlock(num_in, num_out, activation=activation, num_features=features))
                 num_in = num_out
             layers.append(nn.AvgPool2d(2, ceil_mode=True))
         last = nn.Linear(num_in, 1)
         with torch.no_grad():
             last.weight /= halved(height, len(channels)) * halved(width, len(channels))
-        self.network = nn.Sequential(*layers, activation_layer(activation), _SumOverPositions(), last)
+        self.network = Embedded(*layers, activation_layer(activation), _SumOverPositions(), last)
         if spectral_norm:
             normalise(self.network, but=last)
         self.base = base
+        self.conditioning = conditioning
+
+    def forward(
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """network(x) + E₀(x), or E(x, σ) where it is conditioned."""
+        return network_energy(self._scalar, x, sigma, self.conditioning, self.base)
+
+    def _scalar(self, *inputs: Tensor) -> Float[Tensor, " batch"]:
+        return self.network(*inputs).squeeze(1)
 
 
 class _SumOverPositions(nn.Module):

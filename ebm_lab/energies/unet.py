@@ -10,9 +10,9 @@ from torch.nn.functional import avg_pool2d, interpolate
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
+from ebm_lab.energies.noise_conditional import NoiseConditioning, network_energy, num_features
 from ebm_lab.energies.residual_block import ResidualBlock
 
 _FORMS = ("inner_product", "residual")
@@ -38,6 +38,8 @@ class UNet(Energy):
         scale: standard deviation of the residual, in the data's units; the inner product has none.
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu. The last two make the score jump.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: when `shape` is not an image's, a number is not positive, `form` is unknown, or a scale is
@@ -59,6 +61,7 @@ class UNet(Energy):
         scale: float = 1.0,
         activation: str = "silu",
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -74,49 +77,55 @@ class UNet(Energy):
         self.form = form
         self.scale = scale
         self.twice_differentiable = is_smooth(activation)
-        self.network = _ImageToImage(num_in, channels, activation)
+        self.network = _ImageToImage(num_in, channels, activation, num_features(conditioning))
         with torch.no_grad():
             self.network.last.weight /= height * width
             self.network.last.bias.zero_()
         self.base = base
+        self.conditioning = conditioning
+        self.noise_conditional = conditioning is not None
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """-½ xᵀg(x) + E₀(x), or ½ ‖x - g(x)‖² / scale² + E₀(x)."""
-        g = self.network(x)
+    def forward(
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """-½ xᵀg(x) + E₀(x), or ½ ‖x - g(x)‖² / scale² + E₀(x), or E(x, σ) where it is conditioned."""
+        return network_energy(self._scalar, x, sigma, self.conditioning, self.base)
+
+    def _scalar(self, x: Tensor, *embedding: Tensor) -> Float[Tensor, " batch"]:
+        g = self.network(x, *embedding)
         if self.form == "inner_product":
-            energies = -0.5 * (x * g).flatten(1).sum(1)
-        else:
-            energies = 0.5 * (x - g).flatten(1).square().sum(1) / self.scale**2
-        return plus_base(energies, self.base, x)
+            return -0.5 * (x * g).flatten(1).sum(1)
+        return 0.5 * (x - g).flatten(1).square().sum(1) / self.scale**2
 
 
 class _ImageToImage(nn.Module):
     """A residual block at every resolution on the way down and, beside what was kept, on the way up."""
 
-    def __init__(self, num_image: int, channels: Sequence[int], activation: str) -> None:
+    def __init__(self, num_image: int, channels: Sequence[int], activation: str, num_features: int) -> None:
         super().__init__()
         above = [channels[0], *channels[:-1]]
         self.first = nn.Conv2d(num_image, channels[0], 3, padding=1)
         self.down = nn.ModuleList(
-            ResidualBlock(num_in, num_out, activation=activation)
+            ResidualBlock(num_in, num_out, activation=activation, num_features=num_features)
             for num_in, num_out in zip(above, channels, strict=True)
         )
         self.up = nn.ModuleList(
-            ResidualBlock(coarse + fine, fine, activation=activation)
+            ResidualBlock(coarse + fine, fine, activation=activation, num_features=num_features)
             for coarse, fine in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
         self.activation = activation_layer(activation)
         self.last = nn.Conv2d(channels[0], num_image, 3, padding=1)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"]
+        self, x: Float[Tensor, "batch channels height width"], embedding: Tensor | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         h, kept = self.first(x), []
         for level, block in enumerate(self.down):
-            h = block(h if level == 0 else avg_pool2d(h, 2, ceil_mode=True))
+            h = block(h if level == 0 else avg_pool2d(h, 2, ceil_mode=True), embedding)
             kept.append(h)
         kept.pop()
         for block in self.up:
             fine = kept.pop()
-            h = block(torch.cat([interpolate(h, size=fine.shape[2:]), fine], 1))  # any size: odd ones fit too
+            h = interpolate(h, size=fine.shape[2:])  # any size: odd ones fit too
+            h = block(torch.cat([h, fine], 1), embedding)
         return self.last(self.activation(h))

@@ -7,6 +7,7 @@ from ebm_lab.energies.activations import is_smooth
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
 from ebm_lab.energies.network import NetworkEnergy
+from ebm_lab.energies.noise_conditional import Embedded, NoiseConditioning, num_features
 from ebm_lab.energies.residual_block import ResidualBlock
 
 _CHANNELS, _STRIDES = (16, 32, 64), (1, 2, 2)  # of the three stages, at width 1
@@ -26,6 +27,8 @@ class WideResNet(NetworkEnergy):
         activation: silu, softplus, tanh, gelu, elu, relu or leaky_relu, which is the literature's but has no
             Hessian.
         base: energy E₀ that is added, so that Z exists on R^d; None adds nothing.
+        conditioning: makes the energy one of x and a noise level, with an E₀ of its own in the place of
+            `base`; None leaves it one of x.
 
     Raises:
         ValueError: when `shape` is not an image's, or depth or width is not one of those above.
@@ -45,6 +48,7 @@ class WideResNet(NetworkEnergy):
         width: int = 1,
         activation: str = "silu",
         base: Energy | None = None,
+        conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -54,12 +58,18 @@ class WideResNet(NetworkEnergy):
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
         self.twice_differentiable = is_smooth(activation)
+        features = num_features(conditioning)
         layers: list[nn.Module] = [nn.Conv2d(num_in, _CHANNELS[0], 3, padding=1)]
         num_in = _CHANNELS[0]
         for channels, first_stride in zip(_CHANNELS, _STRIDES, strict=True):
             for stride in [first_stride] + [1] * ((depth - 4) // 6 - 1):
-                layers.append(ResidualBlock(num_in, channels * width, activation=activation, stride=stride))
+                layers.append(
+                    ResidualBlock(
+                        num_in, channels * width, activation=activation, stride=stride, num_features=features
+                    )
+                )
                 num_in = channels * width
         layers += [activation_layer(activation), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(num_in, 1)]
-        self.network = nn.Sequential(*layers)
+        self.network = Embedded(*layers)
         self.base = base
+        self.conditioning = conditioning

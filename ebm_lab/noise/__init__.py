@@ -3,6 +3,15 @@
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
 from ebm_lab.noise.mixture import LowRankMixture
 from ebm_lab.noise.noise import Noise
+from ebm_lab.noise.noised_gaussian import NoisedGaussian
 from ebm_lab.noise.uniform import UniformBox
 
-__all__ = ["DiagonalGaussian", "Gaussian", "LowRankMixture", "Noise", "StandardGaussian", "UniformBox"]
+__all__ = [
+    "DiagonalGaussian",
+    "Gaussian",
+    "LowRankMixture",
+    "Noise",
+    "NoisedGaussian",
+    "StandardGaussian",
+    "UniformBox",
+]

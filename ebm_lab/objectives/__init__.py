@@ -3,12 +3,13 @@
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.jem import JointEnergyModel
-from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
+from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 
@@ -19,12 +20,14 @@ __all__ = [
     "GaussianTruth",
     "JointEnergyModel",
     "KnownTruth",
+    "LadderTruth",
     "NoiseContrastiveEstimation",
     "Objective",
     "Optimization",
     "Parts",
     "PersistentContrastiveDivergence",
     "Player",
+    "RecoveryLikelihood",
     "ShortRun",
     "SlicedScoreMatching",
 ]

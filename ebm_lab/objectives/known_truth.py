@@ -95,3 +95,53 @@ class GaussianTruth(KnownTruth):
         energy.set_precision(precision)
         half = torch.full_like(energy.log_diagonal, 0.5)
         return {energy.log_diagonal: half, energy.below_diagonal: 0.5 * energy.below_diagonal.detach()}
+
+
+@dataclass(frozen=True)
+class LadderTruth(KnownTruth):
+    """A quadratic energy for each level of a ladder of noise, on data of law N(0, Σ): E(x, σ_k) = ½ xᵀP_k x.
+
+    For methods that name their ladder `objective.ladder`; without bias P_k = (Σ + σ_k²I)⁻¹.
+
+    Args:
+        level: the truth about the data, which each level's own is made of.
+    """
+
+    overrides = (
+        "data=gaussian",
+        "energy=quadratic_ladder",
+        "objective.ladder.smallest=0.5",
+        "objective.ladder.largest=2.0",
+        "objective.ladder.num_levels=3",
+    )
+    size_key = "data.dim"
+
+    level: GaussianTruth
+
+    @classmethod
+    def of(cls, data: InMemoryData) -> Self:
+        """The truth about `data=gaussian`."""
+        return cls(GaussianTruth.of(data))
+
+    def map_eigenvalues(self, function: Callable[[Tensor], Any]) -> Float[Tensor, "dim dim"]:
+        """The symmetric matrix with Σ's eigenvectors and `function` of its eigenvalues m."""
+        return self.level.map_eigenvalues(function)
+
+    def expected(self, precisions: Float[Tensor, "levels dim dim"]) -> dict[str, Float[Tensor, ""]]:
+        """Both numbers of each level."""
+        return _by_level([self.level.expected(precision) for precision in precisions])
+
+    def learned(self, energy: Energy) -> dict[str, Float[Tensor, ""]]:
+        """The same numbers of a trained ladder of quadratic energies."""
+        return _by_level([self.level.learned(quadratic) for quadratic in energy.levels])
+
+    def place(
+        self, energy: Energy, precisions: Float[Tensor, "levels dim dim"]
+    ) -> dict[nn.Parameter, Tensor]:
+        """Put each P_k into its quadratic energy; the direction in which log c of all c P_k grows."""
+        places = [self.level.place(e, p) for e, p in zip(energy.levels, precisions, strict=True)]
+        return {parameter: along for place in places for parameter, along in place.items()}
+
+
+def _by_level(numbers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{name}, level {k}": value for k, found in enumerate(numbers) for name, value in found.items()}

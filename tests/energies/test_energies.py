@@ -25,6 +25,7 @@ from ebm_lab.energies import (
     score,
 )
 from ebm_lab.noise import StandardGaussian
+from ebm_lab.samplers import Langevin, run_chains
 
 ENERGIES = {
     "mlp": lambda: MLP((3,), width=8, depth=2, base=GaussianBase((3,), scale=2.0)),
@@ -148,17 +149,42 @@ def test_a_column_of_energies_is_refused():
         Column()(torch.zeros(3, 2))
 
 
+class Noised(Energy):
+    """The energy of N(0, σ²I)."""
+
+    shape = (2,)
+    noise_conditional = True
+
+    def forward(self, x, sigma):
+        return 0.5 * x.square().sum(1) / sigma**2
+
+
 def test_a_condition_is_bound_before_anyone_sees_x():
-    class Noised(Energy):
-        shape = (2,)
-
-        def forward(self, x, sigma):
-            return 0.5 * x.square().sum(1) / sigma**2
-
     x = torch.ones(3, 2)
     bound = Noised().given(sigma=torch.tensor(2.0))
     torch.testing.assert_close(bound(x), torch.full((3,), 0.25))
     torch.testing.assert_close(score(bound, x), -x / 4)
+
+
+def test_a_condition_may_be_one_an_event(generator):
+    # Three groups of chains, each at its own noise level, in one batch: x' = (1 - h/σ²) x + √(2h) z.
+    sigma = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64).repeat_interleave(4000)
+    bound = Noised().given(sigma=sigma)
+    x = torch.ones(12000, 2, dtype=torch.float64)
+    torch.testing.assert_close(bound(x), 1 / sigma**2)
+    variances = run_chains(Langevin(0.1), bound, x, 60, generator).x.view(3, -1).var(1, correction=0)
+    # σ² / (1 - h / 2σ²), less what 60 steps leave; 8000 draws: 4 standard errors are 4 √(2/8000) = 6 %
+    decay = (1 - 0.1 / sigma[::4000] ** 2) ** 120
+    expected = sigma[::4000] ** 2 / (1 - 0.05 / sigma[::4000] ** 2) * (1 - decay)
+    torch.testing.assert_close(variances, expected, rtol=0.06, atol=0)
+
+
+def test_a_condition_of_another_length_is_refused():
+    bound = Noised().given(sigma=torch.ones(3))
+    with pytest.raises(ValueError, match="sigma is bound for 3 events, one each, and 1 were given"):
+        bound(torch.zeros(1, 2))
+    with pytest.raises(ValueError, match=r"one number for all .* got the shape \(3, 1\)"):
+        Noised().given(sigma=torch.ones(3, 1))
 
 
 def test_a_score_network_is_its_own_score():
