@@ -1,5 +1,14 @@
 """Transition kernels that draw from exp(-E), the loop that runs them, and the pool of persistent chains."""
 
+from ebm_lab.samplers.coupled_chains import CoupledChains, run_coupled_chains
+from ebm_lab.samplers.coupled_kernels import (
+    CoupledFiniteChain,
+    CoupledKernel,
+    CoupledLangevin,
+    CoupledMALA,
+    coupled,
+)
+from ebm_lab.samplers.coupling import maximal_coupling, reflection_coupling
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
@@ -14,6 +23,11 @@ __all__ = [
     "MALA",
     "Chains",
     "Constant",
+    "CoupledChains",
+    "CoupledFiniteChain",
+    "CoupledKernel",
+    "CoupledLangevin",
+    "CoupledMALA",
     "ExactKernel",
     "Geometric",
     "Independence",
@@ -23,6 +37,10 @@ __all__ = [
     "Polynomial",
     "ReplayBuffer",
     "State",
+    "coupled",
     "leapfrog",
+    "maximal_coupling",
+    "reflection_coupling",
     "run_chains",
+    "run_coupled_chains",
 ]
