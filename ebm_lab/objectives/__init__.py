@@ -9,6 +9,7 @@ from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.ssm import SlicedScoreMatching
+from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
     "ContrastiveDivergence",
@@ -23,4 +24,5 @@ __all__ = [
     "Player",
     "ShortRun",
     "SlicedScoreMatching",
+    "UnbiasedContrastiveDivergence",
 ]
