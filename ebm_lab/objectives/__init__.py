@@ -1,6 +1,7 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
+from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
@@ -13,6 +14,7 @@ from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
     "ContrastiveDivergence",
+    "CooperativeTraining",
     "DenoisingScoreMatching",
     "GaussianTruth",
     "KnownTruth",
