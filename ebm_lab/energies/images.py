@@ -1,19 +1,20 @@
-"""What the energies of images share: the shape that they take."""
+"""What the networks of images share: the shape that they take."""
 
 
-def image_shape(shape: tuple[int, ...], energy: str) -> tuple[int, int, int]:
+def image_shape(shape: tuple[int, ...], network: str, instead: str = "energy=mlp") -> tuple[int, int, int]:
     """The shape of one image as (channels, height, width).
 
     Args:
         shape: shape of one event.
-        energy: name of the energy, for the sentence that refuses.
+        network: its name, for the sentence that refuses.
+        instead: what takes other shapes.
 
     Raises:
         ValueError: when `shape` is not an image's.
     """
     if len(shape) != 3:
         raise ValueError(
-            f"{energy} needs images of shape (channels, height, width), got {tuple(shape)}: choose energy=mlp"
+            f"{network} needs images of shape (channels, height, width), got {tuple(shape)}: choose {instead}"
         )
     channels, height, width = shape
     return channels, height, width

@@ -1,6 +1,7 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
+from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth, LadderTruth
@@ -12,10 +13,12 @@ from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.ssm import SlicedScoreMatching
+from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
     "ClassesTruth",
     "ContrastiveDivergence",
+    "CooperativeTraining",
     "DenoisingScoreMatching",
     "GaussianTruth",
     "JointEnergyModel",
@@ -30,4 +33,5 @@ __all__ = [
     "RecoveryLikelihood",
     "ShortRun",
     "SlicedScoreMatching",
+    "UnbiasedContrastiveDivergence",
 ]

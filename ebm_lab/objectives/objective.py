@@ -47,9 +47,15 @@ class Player:
         loss: the player's own loss of a batch, minimised in its own parameters only.
         module: the network; all its parameters learn unless `groups` says otherwise.
         optimization: optimizer, schedule, clip and micro-batches.
-        steps: optimizer steps per iteration, all on its batch.
+        steps: optimizer steps per iteration, all on its batch; the most of them, where `only_while` is given.
         every: iterations between turns: with 5, the player steps in every fifth iteration, and the others in
             between meet a fresh batch each.
+        only_while: asked before every step of a turn, whose first no ends it; None never says no. A flow that
+            waits until a classifier tells it from the data has `only_while=lambda: self.accuracy > 0.6`, a
+            critic that trains until it is good enough `steps=20, only_while=lambda: self.gap < 0.1`; five
+            critic steps to one of the energy need no question, only `steps` or `every`. What it reads must
+            come back on resume: a buffer, a parameter, chain state, or what an earlier player of the same
+            iteration recorded. Of several processes the first decides. `train/steps_<player>` counts.
         groups: parameter groups as `torch.optim` takes them; a group's `lr_factor` multiplies its rate.
     """
 
@@ -58,6 +64,7 @@ class Player:
     optimization: Optimization
     steps: int = 1
     every: int = 1
+    only_while: Callable[[], bool] | None = None
     groups: list[dict[str, Any]] | None = None
 
     def __post_init__(self) -> None:
@@ -350,14 +357,25 @@ class Objective(LightningModule):
             self._players.items(), optimizers, schedules, strict=True
         ):
             has_turn = (self.iteration + 1) % player.every == 0
+            taken = 0
             with self.sampler.adapting():
-                for _ in range(player.steps if has_turn else 0):
+                while has_turn and taken < player.steps and self._goes_on(player):
                     self._step(name, player, optimizer, batch)
+                    taken += 1
             self.metrics[self._named("lr", name)] = optimizer.param_groups[0]["lr"]
-            for _ in range(player.every if has_turn else 0):  # the schedule counts iterations, not turns
-                schedule.step()
+            if player.only_while is not None:
+                self.metrics[self._named("steps", name)] = taken
+            if has_turn and (taken or schedule.last_epoch):  # torch warns of a schedule before its first step
+                while schedule.last_epoch <= self.iteration:  # it counts iterations, not turns
+                    schedule.step()
         self.iteration += 1
         self._log_training()
+
+    def _goes_on(self, player: Player) -> bool:
+        """What `only_while` says, on every process what the first says: all must step, or none."""
+        if player.only_while is None:
+            return True
+        return self.trainer.strategy.broadcast(bool(player.only_while()))
 
     def _step(self, name: str, player: Player, optimizer: Any, batch: Batch) -> None:
         alone = len(self._players) == 1

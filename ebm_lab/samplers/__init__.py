@@ -8,6 +8,15 @@ from ebm_lab.samplers.annealing import (
     noise_levels,
     temperature_levels,
 )
+from ebm_lab.samplers.coupled_chains import CoupledChains, run_coupled_chains
+from ebm_lab.samplers.coupled_kernels import (
+    CoupledFiniteChain,
+    CoupledKernel,
+    CoupledLangevin,
+    CoupledMALA,
+    coupled,
+)
+from ebm_lab.samplers.coupling import maximal_coupling, reflection_coupling
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.dual_averaging import DualAveraging
 from ebm_lab.samplers.hmc import HMC, leapfrog
@@ -27,6 +36,11 @@ __all__ = [
     "Annealed",
     "Chains",
     "Constant",
+    "CoupledChains",
+    "CoupledFiniteChain",
+    "CoupledKernel",
+    "CoupledLangevin",
+    "CoupledMALA",
     "DualAveraging",
     "ExactKernel",
     "Geometric",
@@ -43,9 +57,13 @@ __all__ = [
     "State",
     "UnderdampedLangevin",
     "anneal",
+    "coupled",
     "geometric_ladder",
     "leapfrog",
+    "maximal_coupling",
     "noise_levels",
+    "reflection_coupling",
     "run_chains",
+    "run_coupled_chains",
     "temperature_levels",
 ]

@@ -31,6 +31,11 @@ class State(NamedTuple):
     step: int
     memory: Any = None
 
+    def rows(self, index: Tensor | slice) -> "State":
+        """Some of the chains."""
+        kept = (None if part is None else part[index] for part in (self.x, self.energy, self.gradient))
+        return State(*kept, self.step)
+
 
 class Info(NamedTuple):
     """What one step tells about itself; every entry is of the state that the step left from.

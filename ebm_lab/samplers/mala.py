@@ -71,9 +71,20 @@ class MALA(ExactKernel):
         draw: tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]] | None = None,
     ) -> tuple[State, Info]:
         """One transition; `draw` is (z, u)."""
+        z, u = draw if draw is not None else normal_and_uniform(state.x, generator)
+        h, T = self.step_size(state.step), self._temperature
+        y = state.x - h * state.gradient + math.sqrt(2 * h * T) * z
+        return self.judge(energy, state, y, u)
+
+    def judge(
+        self,
+        energy: Callable[[Tensor], Tensor],
+        state: State,
+        y: Float[Tensor, "batch *shape"],
+        u: Float[Tensor, " batch"],
+    ) -> tuple[State, Info]:
+        """The state after proposals y, each taken where log u < log α."""
         x, h, T = state.x, self.step_size(state.step), self._temperature
-        z, u = draw if draw is not None else normal_and_uniform(x, generator)
-        y = x - h * state.gradient + math.sqrt(2 * h * T) * z
         energy_y, gradient_y = energy_and_gradient(energy, y)
         backward, forward = log_proposal(x, y, gradient_y, h, T), log_proposal(y, x, state.gradient, h, T)
         log_ratio = checked_log_ratio(self, (state.energy - energy_y) / T + backward - forward, energy_y)

@@ -1,7 +1,9 @@
 """Several players: turns, steps per iteration, isolation, accumulation, clipping, divergence, checkpoints."""
 
+import dataclasses
 import functools
 import math
+import warnings
 
 import pytest
 import torch
@@ -115,6 +117,45 @@ def test_a_player_may_wait_for_its_turn_while_its_schedule_goes_on():
     assert objective.metrics["lr_energy"] == pytest.approx(0.07)
     with pytest.raises(ValueError, match="every=0"):
         Player(objective.energy_loss, objective.energy, objective.optimization, every=0)
+
+
+class Gated(ToyContrast):
+    """The noise asks before every step, and is told what the script says."""
+
+    def __init__(self, parts: Parts, script: str) -> None:
+        super().__init__(parts, noise_steps=3)
+        self.script = iter(script)
+        self.taken: list[int] = []
+
+    def players(self):
+        players = super().players()
+        told = dataclasses.replace(players["noise"], only_while=lambda: next(self.script) == "y")
+        return players | {"noise": told}
+
+    def on_train_batch_end(self, *_):
+        self.taken.append(self.metrics["steps_noise"])
+
+
+def test_a_player_may_be_told_by_a_metric_when_its_turn_ends():
+    objective = Gated(parts(), "yynnyyyyn")  # after three steps, the most, nobody asks
+    fit(objective, 4, data())
+    assert "".join(turn[0] for turn in objective.turns) == "enneennnen"
+    assert objective.taken == [2, 0, 3, 1]
+    assert next(objective.script, None) is None
+
+
+def test_the_schedule_goes_on_while_a_player_waits():
+    """Its rate at the turn after three iterations is 0.1 (1 - 3/10), however many of them it stepped in."""
+    objective = Gated(parts(schedule="linear", length=10), "nnynnyn")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*lr_scheduler.step")
+        fit(objective, 3, data())
+    assert objective.metrics["lr_noise"] == pytest.approx(0.1)  # the first step is at the first rate
+    rates = []
+    objective = Gated(parts(schedule="linear", length=10), "ynnnyn")
+    objective.on_train_batch_end = lambda *_: rates.append(objective.metrics["lr_noise"])
+    fit(objective, 4, data())
+    assert rates == pytest.approx([0.1, 0.09, 0.08, 0.07])
 
 
 def test_a_player_moves_only_itself_and_steps_as_a_bare_optimizer_would():

@@ -1,7 +1,9 @@
 """A method of several players, with draws from the global generator too, continues exactly."""
 
 import functools
+from dataclasses import replace
 
+import pytest
 import torch
 from commands import differences
 from pytorch_lightning import Trainer
@@ -51,7 +53,31 @@ class Toy(Objective):
         return self.energy(self.generate_from(torch.randn(batch.x.shape, generator=self.generator))).mean()
 
 
-def fit(folder, iterations, checkpoint=None) -> dict:
+class Gated(Toy):
+    """The same, but each player waits for the other by a running gap of energies, which is a buffer."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self.register_buffer("gap", torch.zeros(()))
+        self.register_buffer("taken", torch.zeros(2))
+
+    def players(self):
+        wide = {"energy": lambda: self.gap > -0.02, "generator": lambda: self.gap < -0.01}
+        return {name: replace(p, only_while=wide[name]) for name, p in super().players().items()}
+
+    def energy_loss(self, batch):
+        loss = super().energy_loss(batch)
+        self.gap.lerp_(loss.detach(), 0.5)
+        self.taken[0] += 1
+        return loss
+
+    def generator_loss(self, batch):
+        self.gap.mul_(0.2)
+        self.taken[1] += 1
+        return super().generator_loss(batch)
+
+
+def fit(folder, iterations, checkpoint=None, method=Toy) -> dict:
     """Train to `iterations`, perhaps from a checkpoint; what last.ckpt then holds."""
     torch.manual_seed(0)
     optimization = Optimization(algorithm=functools.partial(torch.optim.Adam), lr=0.02)
@@ -65,15 +91,19 @@ def fit(folder, iterations, checkpoint=None) -> dict:
         accelerator="cpu", max_epochs=-1, logger=False, enable_progress_bar=False, limit_val_batches=0,
         enable_model_summary=False, callbacks=[*callbacks, Checkpoints(str(folder), every=7)],
     )  # fmt: skip
-    trainer.fit(Toy(parts), datamodule=data, ckpt_path=checkpoint)
+    trainer.fit(method(parts), datamodule=data, ckpt_path=checkpoint)
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
-def test_two_players_continue_bit_for_bit(tmp_path):
-    whole = fit(tmp_path / "whole", 23)
-    fit(tmp_path / "part", 12)
+@pytest.mark.parametrize("method", [Toy, Gated])
+def test_two_players_continue_bit_for_bit(tmp_path, method):
+    whole = fit(tmp_path / "whole", 23, method=method)
+    fit(tmp_path / "part", 12, method=method)
     torch.randn(100)  # what happens in between is nobody's business
-    resumed = fit(tmp_path / "part", 23, checkpoint=tmp_path / "part" / "last.ckpt")
+    resumed = fit(tmp_path / "part", 23, tmp_path / "part" / "last.ckpt", method)
+    if method is Gated:  # both gates were open at times and shut at times
+        energy, generator = whole["state_dict"]["taken"].tolist()
+        assert 5 < energy < 2 * 23 - 5 and 5 < generator < 3 * 23 - 5, (energy, generator)
     assert whole["objective"]["iteration"] == resumed["objective"]["iteration"] == 23
     assert len(whole["optimizer_states"]) == 2
     parts = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")

@@ -230,6 +230,8 @@ OTHERS = {
         "objective=jem", "data=gaussian_classes", "objective.num_chains=64", "objective.num_steps=3",
         "objective.num_jumps=1", *TINY,
     ],
+    "unbiased_cd": ["objective=unbiased_cd", *TINY],
+    "cooperative": ["objective=cooperative", "objective.inference_steps=2", *TINY],
     "digits": [
         "objective=pcd", "data=digits", "trainer.accelerator=cpu", "logger=csv", "energy.channels=[4,4]",
         "energy.hidden=8", "objective.num_chains=64", "objective.num_steps=2", "data.batch_size=32",

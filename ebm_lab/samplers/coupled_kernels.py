@@ -1,0 +1,209 @@
+"""Kernels that move two chains at once, each by its own law, so that they meet and then stay together."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import singledispatch
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ebm_lab.energies.energy import energy_and_gradient
+from ebm_lab.samplers.coupling import Categorical, Normal, maximal_coupling, reflection_coupling
+from ebm_lab.samplers.kernel import Info, Kernel, State
+from ebm_lab.samplers.langevin import Langevin
+from ebm_lab.samplers.mala import MALA
+from ebm_lab.samplers.schedules import Constant
+
+Coupling = Literal["reflection", "maximal"]
+
+_COUPLINGS = {"reflection": reflection_coupling, "maximal": maximal_coupling}
+
+
+class CoupledKernel(ABC):
+    """A kernel K and a joint step of two chains of it, either of which moves by K alone.
+
+    Two chains that stand at one event move alike; `run_coupled_chains` therefore moves pairs that have met
+    as one chain, and asks `step_pair` about pairs that are apart only.
+    """
+
+    @abstractmethod
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+        """The state of chains that start at x."""
+
+    @abstractmethod
+    def step(
+        self, energy: Callable[[Tensor], Tensor], state: State, generator: torch.Generator | None
+    ) -> tuple[State, Info | None]:
+        """One transition of chains by themselves."""
+
+    @abstractmethod
+    def step_pair(
+        self, energy: Callable[[Tensor], Tensor], x: State, y: State, generator: torch.Generator | None
+    ) -> tuple[State, State, Info | None]:
+        """One transition of both chains of every pair; x and y are equal to the last bit where they meet."""
+
+
+@singledispatch
+def coupled(kernel: Kernel, coupling: Coupling = "reflection") -> CoupledKernel:
+    """The coupled form of a kernel; a kernel of one's own joins by `coupled.register`.
+
+    Args:
+        kernel: Langevin or MALA.
+        coupling: of the two proposals: reflection or maximal.
+
+    Raises:
+        ValueError: for a kernel that has none, or a chain whose law changes in time or is not known.
+    """
+    raise ValueError(f"{type(kernel).__name__} has no coupled form: choose sampler=mala or sampler=langevin")
+
+
+class CoupledLangevin(CoupledKernel):
+    """Two Langevin chains whose proposals N(x - h ∇E(x), 2hT I) are coupled.
+
+    Args:
+        kernel: the kernel of either chain; of constant step, without clip or clamp, T > 0.
+        coupling: reflection or maximal.
+
+    Raises:
+        ValueError: for another kernel or an unknown coupling.
+    Cost: one energy and one input gradient a chain and step.
+    Reference: Jacob, O'Leary & Atchadé 2020, arXiv 1708.03625, section 4.
+    """
+
+    def __init__(self, kernel: Langevin, coupling: Coupling = "reflection") -> None:
+        self.kernel = kernel
+        self.couple = _checked_coupling(kernel, coupling)
+
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+        """Chains at x; nothing is evaluated."""
+        return self.kernel.init(energy, x)
+
+    def step(
+        self, energy: Callable[[Tensor], Tensor], state: State, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
+        """One transition of the kernel."""
+        return self.kernel.step(energy, state, generator)
+
+    def step_pair(
+        self, energy: Callable[[Tensor], Tensor], x: State, y: State, generator: torch.Generator | None
+    ) -> tuple[State, State, Info]:
+        """Both proposals, coupled."""
+        energies, gradient = energy_and_gradient(energy, torch.cat([x.x, y.x]))
+        at_x, at_y = gradient.split(len(x.x))
+        moved = self.couple(proposal(self.kernel, x.x, at_x), proposal(self.kernel, y.x, at_y), generator)
+        after = (State(place, None, None, x.step + 1) for place in moved)
+        return *after, Info(energies, gradient, None, None)
+
+
+class CoupledMALA(CoupledKernel):
+    """Two MALA chains: coupled proposals, accepted with one uniform for both.
+
+    Chains meet where the proposals are equal and both are taken. Each chain by itself is exact.
+
+    Args:
+        kernel: the kernel of either chain; of constant step.
+        coupling: reflection or maximal.
+
+    Raises:
+        ValueError: for another kernel or an unknown coupling.
+    Cost: one energy and one input gradient a chain and step, and one each at the start.
+    Reference: Jacob, O'Leary & Atchadé 2020, arXiv 1708.03625, section 4.
+    """
+
+    def __init__(self, kernel: MALA, coupling: Coupling = "reflection") -> None:
+        self.kernel = kernel
+        self.couple = _checked_coupling(kernel, coupling)
+
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+        """Chains at x with their energies and gradients."""
+        return self.kernel.init(energy, x)
+
+    def step(
+        self, energy: Callable[[Tensor], Tensor], state: State, generator: torch.Generator | None
+    ) -> tuple[State, Info]:
+        """One transition of the kernel."""
+        return self.kernel.step(energy, state, generator)
+
+    def step_pair(
+        self, energy: Callable[[Tensor], Tensor], x: State, y: State, generator: torch.Generator | None
+    ) -> tuple[State, State, Info]:
+        """Both proposals, coupled, and one uniform a pair."""
+        laws = (proposal(self.kernel, state.x, state.gradient) for state in (x, y))
+        proposed = torch.cat(self.couple(*laws, generator))
+        u = torch.rand(len(x.x), generator=generator, dtype=x.x.dtype, device=x.x.device)
+        after, info = self.kernel.judge(energy, joined(x, y), proposed, u.repeat(2))
+        return after.rows(slice(None, len(u))), after.rows(slice(len(u), None)), info
+
+
+class CoupledFiniteChain(CoupledKernel):
+    """Two chains on a finite set of states, moved by the rows of one transition matrix, maximally coupled.
+
+    Events are one-hot, (batch, states); the energy is not looked at. On it every expectation of
+    `run_coupled_chains` is known by linear algebra.
+
+    Args:
+        transition: P(i -> j), rows summing to 1, (states, states).
+
+    Raises:
+        ValueError: when that is not a matrix of transition probabilities.
+    """
+
+    def __init__(self, transition: Float[Tensor, "states states"]) -> None:
+        square = transition.dim() == 2 and transition.shape[0] == transition.shape[1]
+        if not square or (transition < 0).any() or not torch.allclose(
+            transition.sum(1), transition.new_ones(len(transition))
+        ):  # fmt: skip
+            raise ValueError("transition must be a square matrix of probabilities whose rows sum to 1")
+        self.transition = transition
+
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch states"]) -> State:
+        """Chains at x."""
+        return State(x.detach(), None, None, 0)
+
+    def step(
+        self, energy: Callable[[Tensor], Tensor], state: State, generator: torch.Generator | None
+    ) -> tuple[State, None]:
+        """A draw from the row of the state."""
+        return State(self._law(state).sample(generator), None, None, state.step + 1), None
+
+    def step_pair(
+        self, energy: Callable[[Tensor], Tensor], x: State, y: State, generator: torch.Generator | None
+    ) -> tuple[State, State, None]:
+        """Two draws, maximally coupled."""
+        after = maximal_coupling(self._law(x), self._law(y), generator)
+        return *(State(place, None, None, x.step + 1) for place in after), None
+
+    def _law(self, state: State) -> Categorical:
+        return Categorical(state.x @ self.transition)
+
+
+coupled.register(Langevin, CoupledLangevin)
+coupled.register(MALA, CoupledMALA)
+
+
+def proposal(
+    kernel: Langevin | MALA, x: Float[Tensor, "batch *shape"], gradient: Float[Tensor, "batch *shape"]
+) -> Normal:
+    """N(x - h ∇E(x), 2hT I), from which either kernel draws."""
+    h = kernel.step_size(0)
+    return Normal(x - h * gradient, math.sqrt(2 * h * kernel.temperature))
+
+
+def joined(x: State, y: State) -> State:
+    """The chains of both states, one after the other; both kept the same things."""
+    parts = (None if a is None else torch.cat([a, b]) for a, b in zip(x[:3], y[:3], strict=True))
+    return State(*parts, x.step)
+
+
+def _checked_coupling(kernel: Langevin | MALA, coupling: str) -> Callable[..., tuple[Tensor, Tensor]]:
+    if coupling not in _COUPLINGS:
+        raise ValueError(f"coupling must be one of {', '.join(_COUPLINGS)}, got {coupling!r}")
+    if kernel.temperature is None or not isinstance(kernel.step_size, Constant):
+        raise ValueError(
+            "coupled chains need one law for all steps: a sampler of constant step_size, without "
+            "gradient_clip or clamp, and with temperature > 0"
+        )
+    return _COUPLINGS[coupling]

@@ -1,0 +1,161 @@
+"""Couplings: two draws, each of its own law, that are equal as often as their laws allow."""
+
+import math
+from typing import NamedTuple, Protocol, Self
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+class Law(Protocol):
+    """The laws of a batch of events, one an event, each normalised: what a coupling needs of them."""
+
+    def sample(self, generator: torch.Generator | None) -> Tensor:
+        """One draw an event."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log p(x) of each event, (batch,)."""
+
+    def rows(self, index: Tensor) -> Self:
+        """The laws of some of the events."""
+
+
+class Normal(NamedTuple):
+    """N(mean, scale² I) of each event: a Langevin proposal.
+
+    Attributes:
+        mean: (batch, *shape).
+        scale: standard deviation of every coordinate, positive.
+    """
+
+    mean: Float[Tensor, "batch *shape"]
+    scale: float
+
+    def sample(self, generator: torch.Generator | None) -> Float[Tensor, "batch *shape"]:
+        """mean + scale z."""
+        return self.mean + self.scale * _normal_like(self.mean, generator)
+
+    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """-‖x - mean‖² / (2 scale²) - d log scale - (d/2) log 2π."""
+        z = ((x - self.mean) / self.scale).flatten(1)
+        return -0.5 * z.square().sum(1) - z.shape[1] * (math.log(self.scale) + 0.5 * math.log(2 * math.pi))
+
+    def rows(self, index: Int[Tensor, " num"]) -> "Normal":
+        """The laws of some of the events."""
+        return Normal(self.mean[index], self.scale)
+
+
+class Bernoulli(NamedTuple):
+    """Independent coordinates in {0, 1}: the conditional of a layer, as a Gibbs step draws it.
+
+    Attributes:
+        probabilities: of a 1, (batch, *shape).
+    """
+
+    probabilities: Float[Tensor, "batch *shape"]
+
+    def sample(self, generator: torch.Generator | None) -> Float[Tensor, "batch *shape"]:
+        """1 where a uniform falls below the probability."""
+        p = self.probabilities
+        return (_uniform(p.shape, p, generator) < p).to(p.dtype)
+
+    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """Σ_i log p_i where x_i = 1, log (1 - p_i) where x_i = 0."""
+        p = self.probabilities
+        return torch.where(x == 1, p.log(), torch.log1p(-p)).flatten(1).sum(1)
+
+    def rows(self, index: Int[Tensor, " num"]) -> "Bernoulli":
+        """The laws of some of the events."""
+        return Bernoulli(self.probabilities[index])
+
+
+class Categorical(NamedTuple):
+    """Independent one-hot sites: the conditional of categorical data, or a row of a transition matrix.
+
+    Attributes:
+        probabilities: of each class, summing to 1 along the last axis, (batch, *sites, classes).
+    """
+
+    probabilities: Float[Tensor, "batch *sites classes"]
+
+    def sample(self, generator: torch.Generator | None) -> Float[Tensor, "batch *sites classes"]:
+        """The first class whose cumulative probability exceeds a uniform, one-hot."""
+        p = self.probabilities
+        u = _uniform((*p.shape[:-1], 1), p, generator)
+        classes = (p.cumsum(-1)[..., :-1] <= u).sum(-1)
+        return torch.nn.functional.one_hot(classes, p.shape[-1]).to(p.dtype)
+
+    def log_prob(self, x: Float[Tensor, "batch *sites classes"]) -> Float[Tensor, " batch"]:
+        """Σ over sites of the log-probability of the class that is set."""
+        return torch.xlogy(x, self.probabilities).flatten(1).sum(1)
+
+    def rows(self, index: Int[Tensor, " num"]) -> "Categorical":
+        """The laws of some of the events."""
+        return Categorical(self.probabilities[index])
+
+
+def maximal_coupling(p: Law, q: Law, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """x ~ p and y ~ q with P(x = y) = 1 - TV(p, q), the most that any coupling reaches.
+
+        x ~ p;  y = x  where u p(x) <= q(x);  elsewhere  y ~ q  until  u' q(y) > p(y)
+
+    Laws that are equal give equal draws, always. Of a law of many coordinates the whole event is coupled at
+    once: coordinate by coordinate, events are equal with Π (1 - TV_i), which is less.
+
+    Returns:
+        (x, y), equal to the last bit in the events that meet.
+
+    Cost: two draws of each event in the mean, whatever p and q; the nearer p is to q the rarer and the longer
+        the loop, which lasts as long as its slowest event. It waits for the device in every round.
+    Reference: Thorisson 2000, Coupling, Stationarity, and Regeneration; Jacob, O'Leary & Atchadé 2020, arXiv
+        1708.03625, section 4.1.
+    """
+    x = p.sample(generator)
+    log_p = p.log_prob(x)
+    y = x.clone()
+    u = _uniform(log_p.shape, log_p, generator)
+    apart = (u.log() + log_p > q.log_prob(x)).nonzero().squeeze(1)
+    while len(apart):
+        p_apart, q_apart = p.rows(apart), q.rows(apart)
+        proposed = q_apart.sample(generator)
+        log_q = q_apart.log_prob(proposed)
+        taken = _uniform(log_q.shape, log_q, generator).log() + log_q > p_apart.log_prob(proposed)
+        y[apart[taken]] = proposed[taken]
+        apart = apart[~taken]
+    return x, y
+
+
+def reflection_coupling(p: Normal, q: Normal, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """x ~ N(μ, s²I) and y ~ N(ν, s²I) with P(x = y) = 1 - TV = 2 Φ(-‖μ - ν‖ / (2s)); mirrored elsewhere.
+
+        z ~ N(0, I), Δ = (μ - ν) / s;  x = μ + s z;  y = x  where  log u <= ½ ‖z‖² - ½ ‖z + Δ‖²,
+        elsewhere  y = ν + s (z - 2 e eᵀz),  e = Δ / ‖Δ‖
+
+    As maximal as `maximal_coupling`, in one draw; events that do not meet keep the noise across Δ in common
+    and take it mirrored along Δ, so that their distance is a random walk that can reach 0.
+
+    Returns:
+        (x, y), equal to the last bit in the events that meet.
+
+    Reference: Lindvall & Rogers 1986; Bou-Rabee, Eberle & Zimmer 2020, arXiv 1805.00452; as here Jacob,
+        O'Leary & Atchadé 2020, arXiv 1708.03625, section 4.1.
+    """
+    shape, s = p.mean.shape, p.scale
+    z = _normal_like(p.mean, generator).flatten(1)
+    u = _uniform(shape[:1], p.mean, generator)
+    delta = ((p.mean - q.mean) / s).flatten(1)
+    meets = u.log() <= -((z * delta).sum(1) + 0.5 * delta.square().sum(1))
+    e = torch.nn.functional.normalize(delta, dim=1)
+    mirrored = z - 2 * e * (e * z).sum(1, keepdim=True)
+    x = p.mean + s * z.view(shape)
+    y = q.mean + s * mirrored.view(shape)
+    return x, torch.where(meets.view(-1, *[1] * (len(shape) - 1)), x, y)
+
+
+def _normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+
+
+def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
