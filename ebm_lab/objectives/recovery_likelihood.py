@@ -144,7 +144,7 @@ class RecoveryLikelihood(Objective):
         if not self.energy.noise_conditional:
             raise UserError(
                 f"{type(self).__name__} needs an energy of noise levels, and {type(self.energy).__name__} is "
-                "none: choose energy=mlp, convnet, resnet, wide_resnet or unet with conditioning=noise_level, "
+                "none: choose mlp, convnet, resnet, wide_resnet or unet with conditioning=noise_level, "
                 "or one of your own with noise_conditional = True and forward(x, sigma)"
             )
         super().check(data)

@@ -4,7 +4,6 @@ from ebm_lab.samplers.annealing import (
     Annealed,
     Level,
     anneal,
-    geometric_ladder,
     noise_levels,
     temperature_levels,
 )
@@ -58,7 +57,6 @@ __all__ = [
     "UnderdampedLangevin",
     "anneal",
     "coupled",
-    "geometric_ladder",
     "leapfrog",
     "maximal_coupling",
     "noise_levels",

@@ -11,7 +11,6 @@ from ebm_lab.energies import Energy, Tempered
 from ebm_lab.errors import UserError
 from ebm_lab.samplers.driver import run_chains
 from ebm_lab.samplers.kernel import Kernel
-from ebm_lab.samplers.schedules import Geometric
 
 
 class Level(NamedTuple):
@@ -84,12 +83,6 @@ def anneal(
     if not acceptances:
         raise UserError("a ladder needs at least one level to anneal through")
     return Annealed(x, None if None in acceptances else torch.stack(acceptances))
-
-
-def geometric_ladder(start: float, end: float, num_levels: int) -> list[float]:
-    """Noise levels or temperatures at equal ratios: start (end / start)^(k / (num_levels - 1))."""
-    schedule = Geometric(start, end, num_levels)
-    return [schedule(k) for k in range(num_levels)]
 
 
 def noise_levels(energy: Energy, sigmas: Sequence[float]) -> list[Level]:

@@ -16,7 +16,6 @@ from ebm_lab.samplers import (
     Langevin,
     Level,
     anneal,
-    geometric_ladder,
     noise_levels,
     run_chains,
     temperature_levels,
@@ -32,11 +31,6 @@ class Noised(Energy):
 
     def forward(self, x, sigma=1.0):
         return 0.5 * x.flatten(1).square().sum(1) / sigma**2
-
-
-def test_a_geometric_ladder_has_equal_ratios_and_both_ends():
-    ladder = geometric_ladder(1.0, 0.01, 5)
-    assert ladder == pytest.approx([1.0, 10**-0.5, 0.1, 10**-1.5, 0.01], rel=1e-14)
 
 
 CONVENTIONS = {"paper": (0.5, 1 / 0.95), "code": (1.0, 1 / 0.9)}  # step over ε; inflation 1.0526, 1.1111
@@ -64,7 +58,7 @@ def test_one_step_of_annealed_langevin_is_the_published_one(convention):
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_both_conventions_inflate_the_variance_as_known_at_every_level(convention, generator):
     """ε/σ_L² = 0.2: 1.0526 and 1.1111. Gaussian events have a relative standard error of √(2/n)."""
-    sigmas, n, seen = geometric_ladder(2.0, 0.5, 3), 20_000, []
+    sigmas, n, seen = (2.0, 1.0, 0.5), 20_000, []
     share, inflation = CONVENTIONS[convention]
 
     def look(k, x):
@@ -83,7 +77,9 @@ def test_temperatures_are_a_ladder_too(generator):
     # Started at T = 9 and cooled: the last level's law, with the acceptance of one scaled problem at each.
     n = 10_000
     x = 3 * torch.randn(n, 2, generator=generator, dtype=F64)
-    end = anneal(MALA(0.5), temperature_levels(Noised(), geometric_ladder(9.0, 1.0, 4)), x, 30, generator)
+    end = anneal(
+        MALA(0.5), temperature_levels(Noised(), [9.0, 9 ** (2 / 3), 9 ** (1 / 3), 1.0]), x, 30, generator
+    )
     assert abs(end.x.square().mean().item() - 1) < 4 * math.sqrt(2 / (2 * n))
     assert end.acceptance.shape == (4,) and (end.acceptance[1:] - end.acceptance[0]).abs().max() < 0.01
 
