@@ -16,9 +16,9 @@ from ebm_lab.data.loader import EvaluationLoader, IterationLoader
 from ebm_lab.data.logit import Logit
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.data.splits import Splits
+from ebm_lab.domains import DOMAINS
 from ebm_lab.errors import UserError
 
-DOMAINS = ("real", "image", "binary", "categorical")
 DEQUANTISATION_SEED = 20211  # of held-out data, the same in every run
 CHUNK = 4096  # events drawn at a time, so that setup needs little more memory than the data
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ebm_lab.domains import ANY, CONTINUOUS
+
 
 class Energy(nn.Module, ABC):
     """A map x -> E(x) from events to scalars; p(x) = exp(-E(x)) / Z, so low energy means likely.
@@ -20,6 +22,7 @@ class Energy(nn.Module, ABC):
         shape: shape of one event, without the batch axis.
         twice_differentiable: False where the Hessian in x vanishes almost everywhere (ReLU networks);
             objectives that differentiate the score refuse such an energy.
+        domains: kinds of data that it takes, of real, image, binary and categorical.
 
     Raises:
         ValueError: when the output is not (batch,): a (batch, 1) output broadcasts into wrong losses.
@@ -27,6 +30,7 @@ class Energy(nn.Module, ABC):
 
     shape: tuple[int, ...]
     twice_differentiable: bool = True
+    domains: frozenset[str] = ANY
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
@@ -58,6 +62,7 @@ class Conditioned(Energy):
         self.energy = energy
         self.shape = energy.shape
         self.twice_differentiable = energy.twice_differentiable
+        self.domains = energy.domains
         self._names = tuple(condition)
         for name, value in condition.items():
             self.register_buffer(f"given_{name}", torch.as_tensor(value), persistent=False)
@@ -72,6 +77,7 @@ class ScoreNetwork(nn.Module, ABC):
 
     shape: tuple[int, ...]
     twice_differentiable: bool = True
+    domains: frozenset[str] = CONTINUOUS
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, "batch *shape"]:

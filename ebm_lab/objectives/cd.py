@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
+from ebm_lab.domains import ANY
 from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
@@ -27,6 +28,7 @@ class ContrastiveDivergence(Objective):
     Reference: Hinton 2002, Training Products of Experts by Minimizing Contrastive Divergence.
     """
 
+    domains = ANY
     trains_by_sampling = True
 
     def __init__(self, parts: Parts, *, num_steps: int = 1, energy_penalty: float = 0.0) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
+from ebm_lab.domains import CONTINUOUS, check_domain
 from ebm_lab.energies import Energy, ScoreNetwork, Tempered, advance_power_iteration
 from ebm_lab.errors import Diverged, UserError
 from ebm_lab.noise import Noise
@@ -79,7 +80,8 @@ class Objective(LightningModule):
     is one iteration: length, checkpoints, schedules and the x-axis of every plot count iterations.
 
     Class attributes (what the method accepts and how it is judged):
-        domains: kinds of data, of real, image, binary and categorical.
+        domains: kinds of data, of real, image, binary and categorical; what samples takes those that its
+            kernel moves in.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
         minimal_batch: smallest batch on which the loss is defined.
         has_held_out_loss: the loss means something on data that were not trained on.
@@ -93,7 +95,7 @@ class Objective(LightningModule):
         notes: what a reader of the results must know, one sentence each.
     """
 
-    domains: ClassVar[frozenset[str]] = frozenset({"real", "image"})
+    domains: ClassVar[frozenset[str]] = CONTINUOUS
     needs_second_derivatives: ClassVar[bool] = False
     minimal_batch: ClassVar[int] = 1
     has_held_out_loss: ClassVar[bool] = False
@@ -146,6 +148,10 @@ class Objective(LightningModule):
             raise UserError(
                 f"{name} trains on {' or '.join(sorted(self.domains))} data, these are {data.domain}"
             )
+        check_domain("energy", self.energy, data.domain)
+        check_domain("noise", self.noise, data.domain)
+        if self.trains_by_sampling:
+            check_domain("sampler", self.sampler, data.domain)
         if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
                 f"{name} differentiates the score, and the Hessian of this energy is zero almost everywhere: "

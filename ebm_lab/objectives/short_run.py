@@ -6,6 +6,7 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
+from ebm_lab.domains import ANY
 from ebm_lab.errors import UserError
 from ebm_lab.noise import StandardGaussian
 from ebm_lab.objectives.known_truth import GaussianTruth
@@ -29,6 +30,7 @@ class ShortRun(Objective):
     Reference: Nijkamp, Hill, Zhu & Wu 2019, arXiv 1904.09770.
     """
 
+    domains = ANY
     trains_by_sampling = True
     truth_overrides = ("objective.num_steps=10",)  # so short that its root lies far from the truth
     notes = (

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ebm_lab.domains import CONTINUOUS
 from ebm_lab.energies.energy import energy_and_gradient
 
 
@@ -50,8 +51,13 @@ class Kernel(ABC):
     A kernel differentiates in x only and never in an energy's parameters; run it through `run_chains`,
     which also freezes the energy. Random numbers come from `generator` (on the device of x) unless a
     `draw` is handed in.
+
+    Attributes:
+        domains: kinds of data in which it moves, of real, image, binary and categorical.
+        evaluations_per_step: of the energy, each at every event.
     """
 
+    domains: ClassVar[frozenset[str]] = CONTINUOUS
     evaluations_per_step: int
 
     @property
