@@ -15,6 +15,7 @@ from ebm_lab import schema
 from ebm_lab.binding import check_bindings
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data import InMemoryData
+from ebm_lab.domains import CATEGORICAL
 from ebm_lab.energies import Energy, ScoreNetwork
 from ebm_lab.evaluation.final import Evaluation
 from ebm_lab.noise import Noise
@@ -63,7 +64,10 @@ def test_every_part_is_built(group, option, own_data):
     overrides = [f"{group}={option}", "output_dir=x"]
     if option in own_data:
         overrides.append(f"data.path={own_data[option]}")
-    if option.endswith("_images") or (group == "energy" and _takes_images(option)):
+    part = get_object(compose(*overrides)[group]._target_)
+    if getattr(part, "domains", None) == CATEGORICAL:
+        overrides.append("data.shape=[3,4]")  # sites, classes
+    elif option.endswith("_images") or (group == "energy" and _takes_images(option)):
         overrides.append("data=digits")
     cfg = compose(*overrides)
     check_bindings(cfg)

@@ -4,22 +4,28 @@ from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, S
 from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
+from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.quadratic import Quadratic
+from ebm_lab.energies.rbm import RBM
 from ebm_lab.energies.resnet import ResNet
 from ebm_lab.energies.spectral_norm import advance_power_iteration
+from ebm_lab.energies.states import all_states, enumerated, num_states
 from ebm_lab.energies.unet import UNet
 from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
+    "RBM",
     "Conditioned",
     "ConvNet",
     "DensityEnergy",
     "Energy",
     "GaussianBase",
     "GaussianMixtureEnergy",
+    "Ising",
     "Mixture",
+    "Potts",
     "Quadratic",
     "ResNet",
     "ScoreNetwork",
@@ -28,7 +34,11 @@ __all__ = [
     "UNet",
     "WideResNet",
     "advance_power_iteration",
+    "all_states",
     "energy_and_gradient",
+    "enumerated",
     "frozen",
+    "lattice",
+    "num_states",
     "score",
 ]
