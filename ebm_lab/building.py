@@ -86,7 +86,9 @@ def build(cfg: DictConfig) -> Built:
     )
     evaluation: Evaluation = _make(cfg, "evaluation")
     check_domain("evaluation.kernel", evaluation.kernel, data.domain)
-    return Built(data, _make_objective(cfg, parts, data), evaluation)
+    objective = _make_objective(cfg, parts, data)
+    evaluation.kernel.check(objective.model())
+    return Built(data, objective, evaluation)
 
 
 def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Objective:

@@ -62,6 +62,7 @@ def _run_kernel(cfg: DictConfig, run: Run, num_steps: int, generator: torch.Gene
         raise UserError("this run trained a score network: there is no energy to sample from")
     kernel = instantiate(cfg.sampler, _convert_="all")
     check_domain("sampler", kernel, run.data.domain)
+    kernel.check(run.energy)
     start = run.objective.noise.sample(cfg.num_samples, generator)
     chains = run_chains(kernel, run.energy, start, num_steps, generator)
     if chains.acceptance is not None:

@@ -152,6 +152,7 @@ class Objective(LightningModule):
         check_domain("noise", self.noise, data.domain)
         if self.trains_by_sampling:
             check_domain("sampler", self.sampler, data.domain)
+            self.sampler.check(self.energy)
         if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
                 f"{name} differentiates the score, and the Hessian of this energy is zero almost everywhere: "

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -57,13 +57,17 @@ class Kernel(ABC):
         evaluations_per_step: of the energy, each at every event.
     """
 
-    domains: ClassVar[frozenset[str]] = CONTINUOUS
+    domains: frozenset[str] = CONTINUOUS
     evaluations_per_step: int
 
     @property
     @abstractmethod
     def temperature(self) -> float | None:
         """Temperature T of the law exp(-E/T) that the kernel aims at; None where there is no such law."""
+
+    def check(self, energy: Any) -> None:
+        """Refuse, with a UserError, an energy that lacks what the kernel asks for: most ask for nothing."""
+        return
 
     @abstractmethod
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
@@ -114,12 +118,19 @@ class ExactKernel(Kernel):
 def evaluated(kernel: Kernel, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
     """The start of a kernel that keeps E and ∇E; refuses a start where the energy is not finite."""
     energies, gradient = energy_and_gradient(energy, x)
+    return State(x.detach(), checked_energies(kernel, energies), gradient, 0)
+
+
+def checked_energies(
+    kernel: Kernel, energies: Float[Tensor, " batch"], act: str = "start at"
+) -> Float[Tensor, " batch"]:
+    """The energies at which chains stand, or a FloatingPointError where one is not finite."""
     if not energies.isfinite().all():
         raise FloatingPointError(
-            f"{type(kernel).__name__} cannot start at events whose energy is not finite "
+            f"{type(kernel).__name__} cannot {act} events whose energy is not finite "
             f"({int((~energies.isfinite()).sum())} of {len(energies)})"
         )
-    return State(x.detach(), energies, gradient, 0)
+    return energies
 
 
 def checked_log_ratio(
