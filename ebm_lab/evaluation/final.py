@@ -10,7 +10,14 @@ from torch import Tensor
 
 from ebm_lab.data import Density, InMemoryData, bits_per_dim
 from ebm_lab.data.seeding import seeded_generator
-from ebm_lab.energies import Energy, frozen, score
+from ebm_lab.domains import DISCRETE
+from ebm_lab.energies import Energy, enumerated, frozen, num_states, score
+from ebm_lab.evaluation.discrete import (
+    MAX_TERMS,
+    enumerated_kl,
+    exact_log_partition,
+    negative_log_pseudolikelihood,
+)
 from ebm_lab.evaluation.divergences import (
     fisher_divergence,
     grid_entropy,
@@ -23,13 +30,14 @@ from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
 from ebm_lab.evaluation.importance import ImportanceEstimate, importance_log_partition
 from ebm_lab.evaluation.measurement import Measurement, mean_and_error
 from ebm_lab.evaluation.quadrature import Grid, LogPartition, NotIntegrable, log_partition
-from ebm_lab.noise import Gaussian
+from ebm_lab.noise import Bernoulli, Categorical, Gaussian
 from ebm_lab.objectives import Objective
 from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
 WIDER = 1.2  # first box of the quadrature over the data's own: most models then need no second
 NUM_IMPORTANCE = 50_000  # noise samples behind log Z by importance sampling
+PSEUDO_EVENTS, PSEUDO_SITES = 500, 100  # behind the pseudo-likelihood; with more sites, so many are drawn
 MIN_EFFECTIVE = 1_000  # fewer effective ones, and neither log Z nor its error bar is reported
 
 
@@ -109,7 +117,10 @@ class Evaluation:
             )
         grid = log_density = None
         notes: list[str] = []
-        if isinstance(model, Energy) and data.shape == (2,) and data.density is not None:
+        if data.domain in DISCRETE and isinstance(model, Energy):
+            found = _of_discrete_events(objective, model, data, test_x, generator)
+            measurements = list(found) + measurements
+        elif isinstance(model, Energy) and data.shape == (2,) and data.density is not None:
             half_width = WIDER * objective.target(data.density).bounds
             grid = Grid(half_width, self.grid_points, 2, objective.dtype, objective.device)
             log_density = -grid.evaluate(model)
@@ -123,9 +134,9 @@ class Evaluation:
                 measurements = _by_quadrature(objective, data, test_x, log_z, grid.spacing) + measurements
         elif isinstance(model, Energy):
             measurements = list(_by_importance(objective, model, data, test_x, generator)) + measurements
-        if data.density is not None:
+        if data.density is not None and data.domain not in DISCRETE:
             measurements += _fisher(objective, model, data, generator, self.num_samples)
-        own = objective.measurements(data)
+        own = objective.measurements(data) | data.measurements(model)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
         return Findings(measurements, notes, samples, grid, log_density)
 
@@ -174,6 +185,50 @@ def _divergences(log_data: Tensor, log_model: Tensor, grid: Grid) -> Iterator[Me
     yield Measurement("kl_model_data", backward, error, "nats", "KL(model ‖ data) by quadrature")
 
 
+def _of_discrete_events(
+    objective: Objective, model: Energy, data: InMemoryData, test_x: Tensor, generator: torch.Generator
+) -> Iterator[Measurement]:
+    """By sums over all events or an RBM's smaller layer, by importance sampling where these are long."""
+    log_z = exact_log_partition(model, data.domain, objective.dtype, objective.device)
+    if log_z is None:
+        yield from _by_importance(objective, model, data, test_x, generator)
+    else:
+        yield Measurement("log_z", log_z, 0.0, "nats", "of the model, by summation")
+    if not objective.claims_likelihood():
+        return
+    if log_z is not None:
+        yield from _by_summation(objective, model, data, test_x, log_z)
+    value, error = negative_log_pseudolikelihood(
+        model, data.val_x[:PSEUDO_EVENTS].to(test_x), data.domain, PSEUDO_SITES, generator
+    )
+    note = "-Σ log p(site | others) of validation events, which needs no log Z: what settings are chosen by"
+    yield Measurement("pseudo_nll", value, error, "nats", note)
+
+
+def _by_summation(
+    objective: Objective, model: Energy, data: InMemoryData, test_x: Tensor, log_z: float
+) -> Iterator[Measurement]:
+    """Likelihood, and where the law of the data is known its entropy and both divergences."""
+    nll, error = negative_log_likelihood(model, log_z, test_x)
+    yield Measurement("nll", nll, error, "nats", "test events, with log Z by summation")
+    if data.density is None:
+        return
+    entropy = data.density.entropy()
+    if entropy is not None:
+        yield Measurement("entropy", entropy, 0.0, "nats", "no nll can be lower in expectation")
+    if num_states(data.shape, data.domain) <= MAX_TERMS:
+        space = (data.shape, data.domain, objective.dtype, objective.device)
+        with frozen(model):
+            log_model = -enumerated(model, *space) - log_z
+        log_data = enumerated(data.density.log_prob, *space)
+        yield Measurement(
+            "kl_data_model", enumerated_kl(log_data, log_model), 0.0, "nats", "KL(data ‖ model), all events"
+        )
+        yield Measurement(
+            "kl_model_data", enumerated_kl(log_model, log_data), 0.0, "nats", "KL(model ‖ data), all events"
+        )
+
+
 def _by_importance(
     objective: Objective, model: Energy, data: InMemoryData, test_x: Tensor, generator: torch.Generator
 ) -> Iterator[Measurement]:
@@ -209,7 +264,10 @@ def _bits_per_dim(model: Energy, data: InMemoryData, x: Tensor, log_z: Importanc
 def _compare_samples(
     samples: Tensor, test_x: Tensor, data: InMemoryData, generator: torch.Generator
 ) -> Iterator[Measurement]:
-    """MMD² of the samples, and of a Gaussian with the training data's mean and covariance beside it."""
+    """MMD² of the samples, and beside it of the simplest law that is fitted to the training data.
+
+    That is a Gaussian with their mean and covariance; of discrete events, independent sites.
+    """
     bandwidths = median_bandwidths(data.test_x)
     value, error = mmd(samples, test_x, *bandwidths)
     note = (
@@ -217,10 +275,14 @@ def _compare_samples(
         f"{bandwidths[0]:.2g} to {bandwidths[-1]:.2g}"
     )
     yield Measurement("mmd", value, error, "", note)
-    gaussian = Gaussian(data.shape).to(samples)
-    gaussian.fit(data.train_x.to(samples))
-    value, error = mmd(gaussian.sample(len(samples), generator), test_x, *bandwidths)
-    yield Measurement("mmd_gaussian", value, error, "", "the same for a Gaussian fitted to the training data")
+    name, law, words = {
+        "binary": ("mmd_independent", Bernoulli, "independent sites"),
+        "categorical": ("mmd_independent", Categorical, "independent sites"),
+    }.get(data.domain, ("mmd_gaussian", Gaussian, "a Gaussian"))
+    simplest = law(data.shape).to(samples)
+    simplest.fit(data.train_x.to(samples))
+    value, error = mmd(simplest.sample(len(samples), generator), test_x, *bandwidths)
+    yield Measurement(name, value, error, "", f"the same for {words} fitted to the training data")
 
 
 def _fisher(

@@ -88,7 +88,8 @@ class Objective(LightningModule):
         monitor: metric by which the best checkpoint is chosen, lower is better.
         trains_by_sampling: negatives are drawn by the run's kernel at its temperature, which `model` applies.
         truth: the closed-form problem on which the method is verified.
-        truth_overrides: further overrides under which it is posed, such as "objective.num_steps=10", where
+        further_truths: more of them, such as one of another domain.
+        truth_overrides: further overrides under which they are posed, such as "objective.num_steps=10", where
             the usual numbers would take long or leave no closed form.
         sigma: standard deviation of Gaussian noise added to the data, in their units; 0 adds none. What is
             learned is p_σ = p_data * N(0, σ²I), and samples jump from it to the posterior mean of the data.
@@ -102,6 +103,7 @@ class Objective(LightningModule):
     monitor: ClassVar[str] = "val/mmd"
     trains_by_sampling: ClassVar[bool] = False
     truth: ClassVar[type[KnownTruth]] = GaussianTruth
+    further_truths: ClassVar[tuple[type[KnownTruth], ...]] = ()
     truth_overrides: ClassVar[tuple[str, ...]] = ()
     sigma: float = 0.0
     notes: ClassVar[tuple[str, ...]] = ()
@@ -220,15 +222,25 @@ class Objective(LightningModule):
         x = run_chains(kernel, model, self.noise.sample(num, generator), num_steps, generator).x
         return denoise(model, x, self.sigma) if self.sigma else x
 
-    # These speak of a GaussianTruth; a method with another `truth` overrides `known_truth` and `place`.
+    # These speak of a GaussianTruth, and of truths whose `answer` is what an unbiased method learns; a method
+    # with another `truth` overrides `known_truth` and `place`.
+
+    @classmethod
+    def truths(cls) -> tuple[type[KnownTruth], ...]:
+        """All problems on which the method is verified."""
+        return (cls.truth, *cls.further_truths)
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
         """The precision that the method learns on `truth`, its known bias included: (Σ + σ²I)⁻¹."""
         return truth.map_eigenvalues(lambda m: 1 / (m + self.sigma**2))
 
+    def answer(self, truth: KnownTruth) -> Tensor:
+        """What the method learns on `truth`, its known bias included, as `truth.place` takes it."""
+        return self.true_precision(truth) if isinstance(truth, GaussianTruth) else truth.answer
+
     def known_truth(self, truth: KnownTruth) -> dict[str, Float[Tensor, ""]]:
-        """What the method learns on `truth`, its known bias included, by name of what is learned."""
-        return truth.expected(self.true_precision(truth))
+        """The same by name of what is learned."""
+        return truth.expected(self.answer(truth))
 
     def place(self, truth: KnownTruth, factor: float) -> dict[nn.Parameter, Tensor]:
         """Put the model at `factor` times its known truth; the direction of its parameters where that grows.
@@ -236,7 +248,7 @@ class Objective(LightningModule):
         Along it the loss of the player `energy` is stationary at factor 1, falls below and rises above: a
         test that every objective passes.
         """
-        return truth.place(self.energy, factor * self.true_precision(truth))
+        return truth.place(self.energy, factor * self.answer(truth))
 
     def learned(self, truth: KnownTruth) -> dict[str, Float[Tensor, ""]]:
         """What was learned on `truth`, under the same names as `known_truth`."""

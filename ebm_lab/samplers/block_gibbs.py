@@ -52,7 +52,7 @@ class BlockGibbs(ExactKernel):
         if not isinstance(energy, TwoLayers):
             raise UserError(
                 f"block Gibbs needs the conditionals of two layers, which {type(energy).__name__} does not "
-                "have: choose energy=rbm, or sampler=gwg or sampler=gibbs for any energy"
+                "have: choose energy=rbm, or a kernel for any energy (sampler=gwg, evaluation=binary_images)"
             )
 
     def init(self, energy: TwoLayers, x: Float[Tensor, "batch *shape"]) -> State:

@@ -40,6 +40,12 @@ class Moves(ABC):
         """The move that leads from y back to x."""
 
     @abstractmethod
+    def alternatives(
+        self, x: Float[Tensor, "batch *shape"], site: int
+    ) -> Float[Tensor, "others batch *shape"]:
+        """The events with every other value at one site."""
+
+    @abstractmethod
     def resampled(
         self,
         energy: Callable[[Tensor], Tensor],
@@ -100,6 +106,10 @@ class BinaryMoves(Moves):
     def reverse(self, x: Float[Tensor, "batch *shape"], move: Int[Tensor, " batch"]) -> Int[Tensor, " batch"]:
         """The same flip."""
         return move
+
+    def alternatives(self, x: Float[Tensor, "batch *shape"], site: int) -> Float[Tensor, "1 batch *shape"]:
+        """The site flipped."""
+        return self.moved(x, torch.full((len(x),), site, device=x.device))[None]
 
     def resampled(
         self,
@@ -173,6 +183,18 @@ class CategoricalMoves(Moves):
         site = move // num_classes
         old = x.reshape(len(x), -1, num_classes).argmax(2).gather(1, site[:, None]).squeeze(1)
         return site * num_classes + old
+
+    def alternatives(
+        self, x: Float[Tensor, "batch *sites classes"], site: int
+    ) -> Float[Tensor, "others batch *sites classes"]:
+        """The site's class moved on by 1, 2, ..., around the end."""
+        sites = x.reshape(len(x), -1, x.shape[-1])
+        others = []
+        for shift in range(1, x.shape[-1]):
+            other = sites.clone()
+            other[:, site] = sites[:, site].roll(shift, -1)
+            others.append(other.view_as(x))
+        return torch.stack(others)
 
     def resampled(
         self,
