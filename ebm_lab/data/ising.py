@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.checks import check_integer, check_positive
+from ebm_lab.data.density_data import DensityData
 from ebm_lab.data.mass_function import MassFunction
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies.ising import Ising, lattice
@@ -117,6 +118,31 @@ def ising_lattice(side: int = 10, sigma: float = 0.2) -> IsingLaw:
         raise ValueError(f"sigma must be a finite number, got {sigma!r}")
     field = torch.zeros(side**2, dtype=torch.float64)
     return IsingLaw(sigma * lattice(side), field, (1, side, side), TransferMatrix(side, 2 * sigma))
+
+
+def lattice_data(
+    *,
+    shape: Sequence[int],
+    order_seed: int,
+    side: int = 10,
+    sigma: float = 0.2,
+    num_train: int = 2000,
+    num_val: int = 500,
+    num_test: int = 2000,
+    batch_size: int = 100,
+    seed: int = 0,
+) -> DensityData:
+    """Draws from `ising_lattice`; what is not said there is said of `DensityData`."""
+    return DensityData(
+        density=ising_lattice(side, sigma),
+        shape=shape,
+        order_seed=order_seed,
+        num_train=num_train,
+        num_val=num_val,
+        num_test=num_test,
+        batch_size=batch_size,
+        seed=seed,
+    )
 
 
 class Enumeration:

@@ -2,18 +2,20 @@
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
-from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.short_run import ShortRun
+from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 
 __all__ = [
     "ContrastiveDivergence",
     "DenoisingScoreMatching",
     "GaussianTruth",
+    "IsingTruth",
     "KnownTruth",
     "NoiseContrastiveEstimation",
     "Objective",
@@ -23,4 +25,5 @@ __all__ = [
     "Player",
     "ShortRun",
     "SlicedScoreMatching",
+    "SoftThresholdAdam",
 ]

@@ -115,7 +115,7 @@ class IsingTruth(KnownTruth):
     overrides = ("data=boltzmann",)
     sampler = ("sampler=gibbs",)
     size_key = "data.dim"
-    sizes = (3, 8)
+    sizes = (3, 6)
     unit = "spins"
 
     law: IsingLaw
