@@ -18,6 +18,7 @@ from ebm_lab.binding import check_bindings
 from ebm_lab.callbacks import Budget
 from ebm_lab.data import InMemoryData
 from ebm_lab.data.seeding import seeded_generator
+from ebm_lab.domains import check_domain
 from ebm_lab.energies import Energy, ScoreNetwork
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import Measurement, from_json
@@ -83,8 +84,11 @@ def build(cfg: DictConfig) -> Built:
         noise=_make(cfg, "noise"),
         optimizer=_make(cfg, "optimizer"),
     )
+    evaluation: Evaluation = _make(cfg, "evaluation")
+    check_domain("evaluation.kernel", evaluation.kernel, data.domain)
     objective = _make_objective(cfg, parts, data)
-    return Built(data, objective, _make(cfg, "evaluation"))
+    evaluation.kernel.check(objective.model())
+    return Built(data, objective, evaluation)
 
 
 def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Objective:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ebm_lab import cli
 from ebm_lab.building import Run, load_run, refusals
 from ebm_lab.data import InMemoryData
+from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import Energy
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import Measurement, evaluate_in_chunks, median_bandwidths, mmd, plots, to_json
@@ -247,7 +248,10 @@ def _ood(subject: Subject, outside: InMemoryData, name: str) -> Iterator[Measure
     data = subject.run.data
     other = _in_the_space_of(data, outside)
     ours, theirs = (energy_scores(subject.run.energy, x) for x in (data.test_x, other))
-    for key, formula in (("energy", "-E(x)"), ("gradient", "-‖∇E(x)‖")):
+    formulas = {"energy": "-E(x)", "gradient": "-‖∇E(x)‖"}
+    if data.domain in DISCRETE:
+        del formulas["gradient"]
+    for key, formula in formulas.items():
         value, error = auroc(ours[key], theirs[key])
         note = (
             f"by {formula}, {len(data.test_x)} test events against {len(other)} of {name}; .5 is chance, "

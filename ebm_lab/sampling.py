@@ -11,6 +11,7 @@ from torch import Tensor
 from ebm_lab import cli
 from ebm_lab.binding import check_bindings
 from ebm_lab.building import Run, load_run
+from ebm_lab.domains import check_domain
 from ebm_lab.energies import Energy
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import evaluate_in_chunks, plots
@@ -60,6 +61,8 @@ def _run_kernel(cfg: DictConfig, run: Run, num_steps: int, generator: torch.Gene
     if not isinstance(run.energy, Energy):
         raise UserError("this run trained a score network: there is no energy to sample from")
     kernel = instantiate(cfg.sampler, _convert_="all")
+    check_domain("sampler", kernel, run.data.domain)
+    kernel.check(run.energy)
     if kernel.temperature != 1:
         law = kernel.describe() if kernel.temperature is None else f"temperature {kernel.temperature:g}"
         log.info("these are samples of another law than the model's: %s", law)

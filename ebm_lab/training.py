@@ -285,7 +285,7 @@ def _figures(folder: RunFolder, built: Built, findings: Findings) -> dict[str, A
         )
     samples = plots.picture(findings.samples, built.data.test_x, built.data)
     if samples is not None:
-        figures["Samples" if built.data.domain == "image" else "Samples beside data"] = samples
+        figures["Samples" if len(built.data.shape) == 3 else "Samples beside data"] = samples
     if findings.of_classes is not None:
         rows_of_classes = plots.class_rows(findings.of_classes, built.data)
         if rows_of_classes is not None:

@@ -15,6 +15,7 @@ from ebm_lab import schema
 from ebm_lab.binding import check_bindings
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data import InMemoryData
+from ebm_lab.domains import CATEGORICAL
 from ebm_lab.energies import Energy, ScoreNetwork
 from ebm_lab.evaluation.final import Evaluation
 from ebm_lab.noise import Noise
@@ -63,7 +64,10 @@ def test_every_part_is_built(group, option, own_data):
     overrides = [f"{group}={option}", "output_dir=x"]
     if option in own_data:
         overrides.append(f"data.path={own_data[option]}")
-    if option.endswith("_images") or (group == "energy" and _takes_images(option)):
+    part = get_object(compose(*overrides)[group]._target_)
+    if getattr(part, "domains", None) == CATEGORICAL:
+        overrides.append("data.shape=[3,4]")  # sites, classes
+    elif option.endswith("_images") or (group == "energy" and _takes_images(option)):
         overrides.append("data=digits")
     cfg = compose(*overrides)
     check_bindings(cfg)
@@ -90,7 +94,8 @@ def test_every_image_set_loads_and_fits_its_energy(option, tmp_path, monkeypatch
     write_all(tmp_path)
     monkeypatch.setenv("EBM_LAB_DATA", str(tmp_path))
     small = ["data.num_val=10", "data.batch_size=10", "data.download=false"]
-    cfg = compose(f"data={option}", "output_dir=x", "energy.base=null", *small)
+    without_base = ["energy.base=null"] if "base" in compose(f"data={option}", "output_dir=x").energy else []
+    cfg = compose(f"data={option}", "output_dir=x", *without_base, *small)
     data = instantiate(cfg.data, _convert_="all")
     data.setup()
     batch = next(iter(data.train_dataloader()))
@@ -123,7 +128,11 @@ def test_every_experiment_composes_and_states_differences_only(group, option):
 
 @pytest.mark.parametrize("option", options("sweep"))
 def test_every_sweep_names_runs_that_compose(option):
+    """Each value of each key, beside the first values of the others."""
     params = OmegaConf.load(CONFIGS / "sweep" / f"{option}.yaml").hydra.sweeper.params
-    for key, values in params.items():
-        for value in str(values).split(","):
-            check_bindings(compose(f"{key}={value}", "output_dir=x"))
+    values = {key: str(listed).split(",") for key, listed in params.items()}
+    first = {key: listed[0] for key, listed in values.items()}
+    for key, listed in values.items():
+        for value in listed:
+            chosen = first | {key: value}
+            check_bindings(compose(*(f"{k}={v}" for k, v in chosen.items()), "output_dir=x"))

@@ -9,8 +9,10 @@ from ebm_lab.data.digits import Digits
 from ebm_lab.data.folder import Folder
 from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
 from ebm_lab.data.in_memory import InMemoryData
+from ebm_lab.data.ising import IsingLaw
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
 from ebm_lab.data.logit import Logit
+from ebm_lab.data.mass_function import MassFunction
 from ebm_lab.data.npz import Npz
 from ebm_lab.data.splits import Splits
 from ebm_lab.data.torchvision_images import BinaryMnist, TorchvisionImages
@@ -27,9 +29,11 @@ __all__ = [
     "Gaussian",
     "GaussianMixture",
     "InMemoryData",
+    "IsingLaw",
     "IsotropicMixture",
     "IterationLoader",
     "Logit",
+    "MassFunction",
     "Npz",
     "Splits",
     "TorchvisionImages",

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ class Density(ABC):
 
     dim: int
     bounds: float
+    domain: ClassVar[str] = "real"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,6 +56,10 @@ class Density(ABC):
     def entropy(self) -> float | None:
         """-E log p(x) in nats where it has a closed form, else None."""
         return None
+
+    def measurements(self, model: Any) -> dict[str, tuple[float, float | None, str, str]]:
+        """How far a model is from this law in numbers of its own: none that every run has not."""
+        return {}
 
 
 def normal_like(

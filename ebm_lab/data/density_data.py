@@ -1,6 +1,7 @@
-"""Data drawn from a known density, so that every result can be judged against the truth."""
+"""Data drawn from a known law, so that every result can be judged against the truth."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -8,17 +9,20 @@ from ebm_lab.data.batch import Batch
 from ebm_lab.data.checks import check_integer
 from ebm_lab.data.density import Density
 from ebm_lab.data.in_memory import InMemoryData
+from ebm_lab.data.mass_function import MassFunction
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.data.splits import Splits
 
 
 class DensityData(InMemoryData):
-    """Independent draws from a density. Each split has its own stream: its events depend on no other's size.
+    """Independent draws from a density, or from a mass function of discrete events.
+
+    Each split has its own stream: its events depend on no other's size.
 
     Args:
         density: what to draw from.
-        dim: number of coordinates, the density's.
-        shape: (dim,).
+        dim: number of coordinates, the density's; None: whatever it is.
+        shape: of one event, the density's: (dim,) of a density.
         num_train, num_val, num_test: events of each split, at least 1.
         batch_size: training events per iteration and process.
         seed: of the draws, at least 0; the same data whatever the run's seed.
@@ -32,10 +36,10 @@ class DensityData(InMemoryData):
     def __init__(
         self,
         *,
-        density: Density,
-        dim: int,
+        density: Density | MassFunction,
         shape: Sequence[int],
         order_seed: int,
+        dim: int | None = None,
         num_train: int = 50_000,
         num_val: int = 5_000,
         num_test: int = 10_000,
@@ -44,12 +48,13 @@ class DensityData(InMemoryData):
         labelled: bool = False,
     ) -> None:
         super().__init__(
-            shape=shape, batch_size=batch_size, order_seed=order_seed, domain="real", density=density
+            shape=shape, batch_size=batch_size, order_seed=order_seed, domain=density.domain, density=density
         )
-        if density.dim != dim or self.shape != (dim,):
+        if dim not in (None, density.dim) or self.shape != density.shape:
             raise ValueError(
-                f"dim must be that of the density and the only axis of shape, got dim={dim}, "
-                f"shape={list(self.shape)} and a density on {density.dim} coordinates"
+                f"dim must be that of the density and shape its shape, got dim={dim}, "
+                f"shape={list(self.shape)} and a density on {density.dim} coordinates of shape "
+                f"{list(density.shape)}"
             )
         if labelled and not hasattr(density, "sample_labelled"):
             raise ValueError(
@@ -73,3 +78,7 @@ class DensityData(InMemoryData):
             return Batch(self.density.sample(num, generator, torch.float64).float())
         x, label = self.density.sample_labelled(num, generator, torch.float64)
         return Batch(x.float(), label)
+
+    def measurements(self, model: Any) -> dict[str, tuple[float, float | None, str, str]]:
+        """The law's own comparison with a model."""
+        return self.density.measurements(model)

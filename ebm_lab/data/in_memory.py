@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,11 +15,12 @@ from ebm_lab.data.density import Density
 from ebm_lab.data.dequantisation import dequantise, log_jacobian
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
 from ebm_lab.data.logit import Logit
+from ebm_lab.data.mass_function import MassFunction
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.data.splits import Splits
+from ebm_lab.domains import DOMAINS
 from ebm_lab.errors import UserError
 
-DOMAINS = ("real", "image", "binary", "categorical")
 DEQUANTISATION_SEED = 20211  # of held-out data, the same in every run
 CHUNK = 4096  # events drawn at a time, so that setup needs little more memory than the data
 
@@ -66,7 +68,7 @@ class InMemoryData(LightningDataModule, ABC):
         order_seed: int,
         domain: str,
         levels: int | None = None,
-        density: Density | None = None,
+        density: Density | MassFunction | None = None,
         transform: Logit | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +113,10 @@ class InMemoryData(LightningDataModule, ABC):
         if self.domain == "binary":
             return 2 * x - 1
         return x if self.transform is None else self.transform.inverse(x)
+
+    def measurements(self, model: Any) -> dict[str, tuple[float, float | None, str, str]]:
+        """Final numbers that only these data can give about a model: name -> value, error, unit, note."""
+        return {}
 
     def setup(self, stage: str | None = None) -> None:
         """Load and check the data once; put them on the trainer's device where there is a trainer."""

@@ -10,12 +10,13 @@ from ebm_lab.data.batch import Batch
 from ebm_lab.data.checks import check_fraction, check_integer
 from ebm_lab.data.in_memory import InMemoryData
 from ebm_lab.data.splits import Splits, split_by_fractions
+from ebm_lab.domains import DISCRETE
 from ebm_lab.errors import UserError
 from ebm_lab.resolvers import find_path, open_array
 
 
 class Npz(InMemoryData):
-    """One array (n, *shape) of real vectors or of images, split at random.
+    """One array (n, *shape) of real vectors, images or discrete events, split at random.
 
     Args:
         path: the file; a relative path is looked for as given, then under `root`.
@@ -24,7 +25,7 @@ class Npz(InMemoryData):
         root: folder of data sets.
         key: name of the array in the file.
         label_key: name of an array of n classes 0, 1, ..., or None.
-        domain: real or image.
+        domain: real, image, binary (0 and 1) or categorical (one-hot on the last axis).
         levels: number of integer levels of images, 256 for 8 bits; None: images are in [-1, 1] already.
         val_fraction, test_fraction: parts of the events that are held out, between 0 and 1.
         split_seed: of the split, at least 0; the same split whatever the run's seed.
@@ -54,10 +55,8 @@ class Npz(InMemoryData):
         super().__init__(
             shape=shape, batch_size=batch_size, order_seed=order_seed, domain=domain, levels=levels
         )
-        if domain not in ("real", "image"):
-            raise ValueError(f"domain must be real or image, got {domain}")
-        if domain == "real" and levels is not None:
-            raise ValueError(f"levels belongs to images, got levels={levels} with domain=real")
+        if domain != "image" and levels is not None:
+            raise ValueError(f"levels belongs to images, got levels={levels} with domain={domain}")
         self.path, self.root = path, root
         self.key, self.label_key = key, label_key
         self.val_fraction = check_fraction("val_fraction", val_fraction)
@@ -69,6 +68,8 @@ class Npz(InMemoryData):
         x = self._read(self.key)
         if self.domain == "image" and self.levels is None:
             self._check_range(x)
+        if self.domain in DISCRETE:
+            self._check_discrete(x)
         labels = None if self.label_key is None else self._read_labels(self.label_key, len(x))
         return split_by_fractions(
             Batch(x, labels), self.val_fraction, self.test_fraction, self.split_seed, self.path
@@ -92,6 +93,16 @@ class Npz(InMemoryData):
                 f"{self.path} must hold {num} integers from 0 on under data.label_key={key}, one an event"
             )
         return labels
+
+    def _check_discrete(self, x: Tensor) -> None:
+        fits = bool(((x == 0) | (x == 1)).all())
+        if self.domain == "categorical":
+            fits = fits and bool((x.sum(-1) == 1).all())
+        if not fits:
+            words = "0 and 1" if self.domain == "binary" else "one 1 at every site on the last axis, else 0"
+            raise UserError(
+                f"{self.path} must hold {words} for data.domain={self.domain}: convert it, or set another"
+            )
 
     def _check_range(self, x: Tensor) -> None:
         if float(x.abs().max()) > 1:

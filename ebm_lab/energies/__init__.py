@@ -5,6 +5,7 @@ from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, S
 from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
+from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.noise_conditional import NoiseConditioning
@@ -12,13 +13,16 @@ from ebm_lab.energies.noise_levels import NoiseLadder, geometric_ladder, varianc
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
 from ebm_lab.energies.quadratic_ladder import QuadraticLadder
+from ebm_lab.energies.rbm import RBM
 from ebm_lab.energies.resnet import ResNet
 from ebm_lab.energies.spectral_norm import advance_power_iteration
+from ebm_lab.energies.states import all_states, enumerated, num_states
 from ebm_lab.energies.unet import UNet
 from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
+    "RBM",
     "AnnealingPath",
     "ClassifierEnergy",
     "Conditioned",
@@ -28,11 +32,13 @@ __all__ = [
     "GaussianBase",
     "GaussianMixtureEnergy",
     "GeometricPath",
+    "Ising",
     "Mixture",
     "NetworkClassifier",
     "NetworkEnergy",
     "NoiseConditioning",
     "NoiseLadder",
+    "Potts",
     "Quadratic",
     "QuadraticLadder",
     "ResNet",
@@ -42,10 +48,14 @@ __all__ = [
     "UNet",
     "WideResNet",
     "advance_power_iteration",
+    "all_states",
     "as_classifier",
     "energy_and_gradient",
+    "enumerated",
     "frozen",
     "geometric_ladder",
+    "lattice",
+    "num_states",
     "path_between",
     "score",
     "variance_preserving_ladder",

@@ -73,6 +73,7 @@ class Sum(Energy):
             )
         self.shape = energies[0].shape
         self.twice_differentiable = all(e.twice_differentiable for e in energies)
+        self.domains = frozenset.intersection(*(e.domains for e in energies))
 
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
         """Σ_k w_k E_k(x)."""
@@ -96,6 +97,7 @@ class Mixture(Energy):
         self.register_buffer("log_weights", torch.tensor(weights).log())
         self.shape = energies[0].shape
         self.twice_differentiable = all(e.twice_differentiable for e in energies)
+        self.domains = frozenset.intersection(*(e.domains for e in energies))
 
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
         """-log Σ_k w_k exp(-E_k(x))."""
@@ -124,6 +126,7 @@ class Tempered(Energy):
         self.temperature = temperature
         self.shape = energy.shape
         self.twice_differentiable = energy.twice_differentiable
+        self.domains = energy.domains
 
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
         """E(x) / T."""

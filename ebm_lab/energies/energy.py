@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ebm_lab.domains import ANY, CONTINUOUS
+
 
 class Energy(nn.Module, ABC):
     """A map x -> E(x) from events to scalars; p(x) = exp(-E(x)) / Z, so low energy means likely.
@@ -22,6 +24,7 @@ class Energy(nn.Module, ABC):
             objectives that differentiate the score refuse such an energy.
         noise_conditional: True where `forward` needs `sigma`, a noise level for each event or one for all;
             objectives with a ladder of noise levels need such an energy.
+        domains: kinds of data that it takes, of real, image, binary and categorical.
 
     Raises:
         ValueError: when the output is not (batch,): a (batch, 1) output broadcasts into wrong losses.
@@ -30,6 +33,7 @@ class Energy(nn.Module, ABC):
     shape: tuple[int, ...]
     twice_differentiable: bool = True
     noise_conditional: bool = False
+    domains: frozenset[str] = ANY
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, " batch"]:
@@ -71,6 +75,7 @@ class Conditioned(Energy):
         self.energy = energy
         self.shape = energy.shape
         self.twice_differentiable = energy.twice_differentiable
+        self.domains = energy.domains
         self._names = tuple(condition)
         for name, value in condition.items():
             value = torch.as_tensor(value)
@@ -100,6 +105,7 @@ class ScoreNetwork(nn.Module, ABC):
 
     shape: tuple[int, ...]
     twice_differentiable: bool = True
+    domains: frozenset[str] = CONTINUOUS
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, "batch *shape"]:

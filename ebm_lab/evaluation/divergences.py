@@ -108,19 +108,23 @@ def negative_log_likelihood(
 
 
 def median_bandwidth(x: Float[Tensor, "batch *shape"], max_points: int = 2000) -> float:
-    """Median distance between two events of the reference data: ℓ of `mmd`, the same for every model.
+    """Median distance of two different events of the reference data: ℓ of `mmd`, the same for every model.
+
+    On binary events the squared distance is the number of sites that differ, so that `mmd`'s kernels are
+    exponential in the Hamming distance (of one-hot events: in twice it); events that coincide are common
+    there, and are left out of the median.
 
     Args:
         x: the reference data; at most `max_points` of them, evenly spaced in their order, are used.
 
     Raises:
-        ValueError: when half of all pairs coincide, so that the median is 0.
+        ValueError: when all events coincide.
     """
     stride = math.ceil(len(x) / max_points)
-    median = torch.pdist(x[::stride].detach().flatten(1)).median().item()
-    if not median > 0:
-        raise ValueError(f"the median distance between events is {median}: give mmd a bandwidth of your own")
-    return median
+    distances = torch.pdist(x[::stride].detach().flatten(1))
+    if not (distances > 0).any():
+        raise ValueError("all events coincide: give mmd a bandwidth of your own")
+    return distances[distances > 0].median().item()
 
 
 def median_bandwidths(x: Float[Tensor, "batch *shape"]) -> tuple[float, ...]:

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from ebm_lab.data import Density, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
-from ebm_lab.energies import Energy, frozen, score
+from ebm_lab.domains import DISCRETE
+from ebm_lab.energies import Energy, enumerated, frozen, num_states, score
+from ebm_lab.evaluation.discrete import (
+    MAX_TERMS,
+    enumerated_kl,
+    negative_log_pseudolikelihood,
+)
 from ebm_lab.evaluation.divergences import (
     fisher_divergence,
     grid_entropy,
@@ -22,13 +28,14 @@ from ebm_lab.evaluation.likelihood import WIDER, ask, below_the_entropy, of_mode
 from ebm_lab.evaluation.log_z import Automatic, Bracket, LogZ
 from ebm_lab.evaluation.measurement import Measurement
 from ebm_lab.evaluation.quadrature import Grid
-from ebm_lab.noise import Gaussian
+from ebm_lab.noise import Bernoulli, Categorical, Gaussian
 from ebm_lab.objectives import Objective
 from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
 FLOOR = "no nll can be lower in expectation"
 PER_CLASS = 10  # samples of each class, where the model has classes
+PSEUDO_EVENTS, PSEUDO_SITES = 500, 100  # behind the pseudo-likelihood; with more sites, so many are drawn
 
 
 class Findings(NamedTuple):
@@ -117,9 +124,11 @@ class Evaluation:
             if bracket is not None:
                 measurements = [*_of_model(bracket, objective, model, data, x), *measurements]
             notes += below_the_entropy(measurements)
-        if data.density is not None:
+            if data.domain in DISCRETE and objective.claims_likelihood():
+                measurements.append(_pseudo_likelihood(model, data, test_x, generator))
+        if data.density is not None and data.domain not in DISCRETE:
             measurements += _fisher(objective, model, data, generator, self.num_samples)
-        own = objective.measurements(data)
+        own = objective.measurements(data) | data.measurements(model)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
         of_classes = objective.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
         landscape = self._landscape(objective, model, data, bracket)
@@ -129,7 +138,8 @@ class Evaluation:
         self, objective: Objective, model: Any, data: InMemoryData, bracket: Bracket | None
     ) -> tuple[Grid | None, Tensor | None]:
         """A grid of two dimensions where the data's density is known, and the model's log-density on it."""
-        if not isinstance(model, Energy) or data.shape != (2,) or data.density is None:
+        in_a_plane = data.shape == (2,) and data.domain not in DISCRETE
+        if not isinstance(model, Energy) or not in_a_plane or data.density is None:
             return None, None
         half_width = WIDER * objective.target(data.density).bounds
         grid = Grid(half_width, self.grid_points, 2, objective.dtype, objective.device)
@@ -142,7 +152,7 @@ class Evaluation:
 def _of_model(
     bracket: Bracket, objective: Objective, model: Energy, data: InMemoryData, x: Tensor
 ) -> Iterator[Measurement]:
-    """log Z and likelihood; of data of known density also the entropy, and by quadrature both KL."""
+    """log Z and likelihood; of data of known density also the entropy, and by quadrature or a sum both KL."""
     yield from of_model(bracket, objective, model, data, x)
     if data.density is None or bracket.doubt is not None or not objective.claims_likelihood():
         return
@@ -155,6 +165,8 @@ def _of_model(
         yield from _divergences(log_data, log_model, grid)
     elif target.entropy() is not None:
         yield Measurement("entropy", target.entropy(), 0.0, "nats", f"of {of}: {FLOOR}")
+    if data.domain in DISCRETE and bracket.estimate.error == 0:
+        yield from _by_summation(model, target, bracket.estimate.value, data.domain, x)
 
 
 def _entropy(target: Density, of: str, log_data: Tensor, grid: Grid) -> Measurement:
@@ -170,10 +182,40 @@ def _divergences(log_data: Tensor, log_model: Tensor, grid: Grid) -> Iterator[Me
     yield Measurement("kl_model_data", backward, error, "nats", "KL(model ‖ data) by quadrature")
 
 
+def _by_summation(
+    model: Energy, density: Density, log_z: float, domain: str, like: Tensor
+) -> Iterator[Measurement]:
+    """Both divergences to a known law of discrete data, where all events can be listed."""
+    if num_states(model.shape, domain) > MAX_TERMS:
+        return
+    space = (model.shape, domain, like.dtype, like.device)
+    with frozen(model):
+        log_model = -enumerated(model, *space) - log_z
+    log_data = enumerated(density.log_prob, *space)
+    for name, p, q, of in (
+        ("kl_data_model", log_data, log_model, "KL(data ‖ model)"),
+        ("kl_model_data", log_model, log_data, "KL(model ‖ data)"),
+    ):
+        yield Measurement(name, enumerated_kl(p, q), 0.0, "nats", f"{of}, all events")
+
+
+def _pseudo_likelihood(
+    model: Energy, data: InMemoryData, like: Tensor, generator: torch.Generator
+) -> Measurement:
+    value, error = negative_log_pseudolikelihood(
+        model, data.val_x[:PSEUDO_EVENTS].to(like), data.domain, PSEUDO_SITES, generator
+    )
+    note = "-Σ log p(site | others) of validation events, which needs no log Z: what settings are chosen by"
+    return Measurement("pseudo_nll", value, error, "nats", note)
+
+
 def _compare_samples(
     samples: Tensor, test_x: Tensor, data: InMemoryData, generator: torch.Generator
 ) -> Iterator[Measurement]:
-    """MMD² of the samples, and of a Gaussian with the training data's mean and covariance beside it."""
+    """MMD² of the samples, and beside it of the simplest law that is fitted to the training data.
+
+    That is a Gaussian with their mean and covariance; of discrete events, independent sites.
+    """
     bandwidths = median_bandwidths(data.test_x)
     value, error = mmd(samples, test_x, *bandwidths)
     note = (
@@ -181,10 +223,14 @@ def _compare_samples(
         f"{bandwidths[0]:.2g} to {bandwidths[-1]:.2g}"
     )
     yield Measurement("mmd", value, error, "", note)
-    gaussian = Gaussian(data.shape).to(samples)
-    gaussian.fit(data.train_x.to(samples))
-    value, error = mmd(gaussian.sample(len(samples), generator), test_x, *bandwidths)
-    yield Measurement("mmd_gaussian", value, error, "", "the same for a Gaussian fitted to the training data")
+    name, law, words = {
+        "binary": ("mmd_independent", Bernoulli, "independent sites"),
+        "categorical": ("mmd_independent", Categorical, "independent sites"),
+    }.get(data.domain, ("mmd_gaussian", Gaussian, "a Gaussian"))
+    simplest = law(data.shape).to(samples)
+    simplest.fit(data.train_x.to(samples))
+    value, error = mmd(simplest.sample(len(samples), generator), test_x, *bandwidths)
+    yield Measurement(name, value, error, "", f"the same for {words} fitted to the training data")
 
 
 def _fisher(

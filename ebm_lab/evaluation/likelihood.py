@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ebm_lab.data import InMemoryData, bits_per_dim
+from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import Energy
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation.divergences import negative_log_likelihood
@@ -54,7 +55,8 @@ def ask(
 
 def box_of(objective: Objective, data: InMemoryData, x: Tensor) -> float:
     """Half-width of a box around the law that the method learns: the density's, or that of its events."""
-    bounds = float(x.abs().max()) if data.density is None else objective.target(data.density).bounds
+    is_known = data.density is not None and data.domain not in DISCRETE
+    bounds = objective.target(data.density).bounds if is_known else float(x.abs().max())
     return WIDER * bounds
 
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import AnnealingPath, Energy, path_between
 from ebm_lab.evaluation.annealing import (
     Annealed,
@@ -19,12 +20,12 @@ from ebm_lab.evaluation.annealing import (
     thermodynamic_integral,
 )
 from ebm_lab.evaluation.bridge import bennett
-from ebm_lab.evaluation.enumeration import MAX_BITS, enumerated_log_partition
+from ebm_lab.evaluation.discrete import MAX_TERMS, exact_log_partition, is_summable
 from ebm_lab.evaluation.importance import importance_log_partition
 from ebm_lab.evaluation.ladder import SCHEDULES, Ladder, check_exact, check_levels
 from ebm_lab.evaluation.partition import LogPartition
 from ebm_lab.evaluation.pilot import pilot
-from ebm_lab.evaluation.quadrature import Quadrature, normalise
+from ebm_lab.evaluation.quadrature import Quadrature, normalise, placement
 from ebm_lab.samplers import Kernel, run_chains
 
 MAX_GRID_DIM = 3
@@ -146,13 +147,20 @@ class ByQuadrature(LogZ):
 
 
 class ByEnumeration(LogZ):
-    """The sum over all events, for binary data of at most 20 bits."""
+    """The sum over all events of discrete data, or a shorter one that the energy knows: up to 2^20 terms."""
 
     def __call__(self, question: Question) -> Bracket:
         """log Z, exactly."""
-        if question.domain != "binary":
+        if question.domain not in DISCRETE:
             raise ValueError(f"the events of {question.domain} data cannot be enumerated")
-        return Bracket(enumerated_log_partition(question.energy))
+        if not is_summable(question.energy, question.domain):
+            raise ValueError(
+                f"log Z is a sum of more than {MAX_TERMS} terms: estimate it by annealing instead (log_z=ais)"
+            )
+        log_z = exact_log_partition(question.energy, question.domain, *placement(question.energy))
+        if not math.isfinite(log_z):
+            raise ValueError(f"log Z is {log_z} by enumeration: check the energy")
+        return Bracket(LogPartition(log_z, 0.0, math.inf, "either", "summation"))
 
 
 class ByImportance(LogZ):
@@ -183,7 +191,7 @@ class ByImportance(LogZ):
 
 
 class Automatic(LogZ):
-    """Quadrature up to three coordinates, enumeration up to 20 bits, importance sampling beyond.
+    """Quadrature up to three coordinates, sums of up to 2^20 terms, importance sampling beyond.
 
     Args:
         num_draws, min_effective: as of `ByImportance`.
@@ -195,7 +203,7 @@ class Automatic(LogZ):
     def __call__(self, question: Question) -> Bracket:
         """By the first that fits."""
         shape = question.energy.shape
-        if question.domain == "binary" and math.prod(shape) <= MAX_BITS:
+        if question.domain in DISCRETE and is_summable(question.energy, question.domain):
             return ByEnumeration()(question)
         if question.domain == "real" and len(shape) == 1 and shape[0] <= MAX_GRID_DIM:
             return ByQuadrature()(question)

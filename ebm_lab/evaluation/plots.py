@@ -256,7 +256,7 @@ def picture(samples: Tensor, held_out: Tensor, data: InMemoryData) -> Figure | N
     """A grid of images, or points beside points; None for vectors of other than two numbers."""
     if data.domain == "image" or (data.domain == "binary" and len(data.shape) == 3):
         return image_grid(data.pixels(samples[:64]).cpu())
-    if data.shape == (2,):
+    if data.shape == (2,) and data.domain == "real":
         half_width = data.density.bounds if data.density is not None else float(held_out.abs().max()) * 1.1
         return scatter(samples.cpu(), held_out[: len(samples)].cpu(), half_width)
     return None

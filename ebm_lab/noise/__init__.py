@@ -1,12 +1,15 @@
 """Normalised densities that can be sampled and scored: noise of NCE, base terms, starts of chains."""
 
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
+from ebm_lab.noise.independent import Bernoulli, Categorical
 from ebm_lab.noise.mixture import LowRankMixture
 from ebm_lab.noise.noise import Noise
 from ebm_lab.noise.noised_gaussian import NoisedGaussian
 from ebm_lab.noise.uniform import UniformBox
 
 __all__ = [
+    "Bernoulli",
+    "Categorical",
     "DiagonalGaussian",
     "Gaussian",
     "LowRankMixture",

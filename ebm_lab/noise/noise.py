@@ -2,11 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ebm_lab.domains import CONTINUOUS
 from ebm_lab.errors import UserError
 
 
@@ -17,9 +19,11 @@ class Noise(nn.Module, ABC):
 
     Attributes:
         shape: shape of one event, without the batch axis.
+        domains: kinds of data on which it is a density, of real, image, binary and categorical.
     """
 
     shape: tuple[int, ...]
+    domains: ClassVar[frozenset[str]] = CONTINUOUS
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.jem import JointEnergyModel
-from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth, LadderTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
@@ -12,6 +12,7 @@ from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.short_run import ShortRun
+from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
@@ -21,6 +22,7 @@ __all__ = [
     "CooperativeTraining",
     "DenoisingScoreMatching",
     "GaussianTruth",
+    "IsingTruth",
     "JointEnergyModel",
     "KnownTruth",
     "LadderTruth",
@@ -33,5 +35,6 @@ __all__ = [
     "RecoveryLikelihood",
     "ShortRun",
     "SlicedScoreMatching",
+    "SoftThresholdAdam",
     "UnbiasedContrastiveDivergence",
 ]

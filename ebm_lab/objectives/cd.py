@@ -4,7 +4,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
-from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.domains import ANY
+from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
@@ -27,7 +28,9 @@ class ContrastiveDivergence(Objective):
     Reference: Hinton 2002, Training Products of Experts by Minimizing Contrastive Divergence.
     """
 
+    domains = ANY
     trains_by_sampling = True
+    further_truths = (IsingTruth,)
 
     def __init__(self, parts: Parts, *, num_steps: int = 1, energy_penalty: float = 0.0) -> None:
         super().__init__(parts)

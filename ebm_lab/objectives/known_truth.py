@@ -10,29 +10,34 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_lab.data import InMemoryData
-from ebm_lab.energies import Energy
+from ebm_lab.data.ising import IsingLaw
+from ebm_lab.energies import Energy, Ising
 
 
 class KnownTruth(ABC):
     """A problem whose answer is known in closed form: how it is posed, and what tells whether it was learned.
 
-    An objective names its problem in `Objective.truth`. `scripts/verify.py` trains on it, and the contract
-    tests hold the loss to be stationary at the answer.
+    An objective names its problem in `Objective.truth`, and more of them in `further_truths`.
+    `scripts/verify.py` trains on each, and the contract tests hold the loss to be stationary at the answer.
 
     Attributes:
         overrides: the config that poses it; `size_key` is set beside them.
+        sampler: overrides that choose the kernel of methods that sample.
         size_key: config key of the problem's size, such as data.dim.
         sizes: sizes at which it is posed.
+        unit: what the size counts, where that is not the number of dimensions.
     """
 
     overrides: ClassVar[tuple[str, ...]]
+    sampler: ClassVar[tuple[str, ...]] = ("sampler=langevin", "sampler.step_size=0.1")  # whose bias shows
     size_key: ClassVar[str]
     sizes: ClassVar[tuple[int, ...]] = (2, 10)
+    unit: ClassVar[str] = ""
 
     @classmethod
     def posed(cls, size: int) -> list[str]:
         """The overrides of a problem of this size."""
-        return [*cls.overrides, f"{cls.size_key}={size}"]
+        return [*cls.sampler, *cls.overrides, f"{cls.size_key}={size}"]
 
     @classmethod
     @abstractmethod
@@ -145,3 +150,61 @@ class LadderTruth(KnownTruth):
 
 def _by_level(numbers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {f"{name}, level {k}": value for k, found in enumerate(numbers) for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class IsingTruth(KnownTruth):
+    """The energy `Ising` with a field on data of a random Boltzmann machine: E(x) = -sᵀJs - hᵀs, s = 2x - 1.
+
+    Kernels on binary events have no bias here, so the answer is J and h themselves.
+
+    Args:
+        law: of the data.
+    """
+
+    overrides = ("data=boltzmann",)
+    sampler = ("sampler=gibbs",)
+    size_key = "data.dim"
+    sizes = (3, 6)
+    unit = "spins"
+
+    law: IsingLaw
+
+    @classmethod
+    def of(cls, data: InMemoryData) -> Self:
+        """The truth about `data=boltzmann`."""
+        return cls(data.density)
+
+    @property
+    def answer(self) -> Float[Tensor, " numbers"]:
+        """J above its diagonal, row by row, and h: what an unbiased method learns."""
+        energy = Ising(self.law.shape, field=True).double()
+        energy.set_couplings(self.law.couplings)
+        return torch.cat([energy.pairs.detach(), self.law.field])
+
+    def expected(self, numbers: Float[Tensor, " numbers"]) -> dict[str, Float[Tensor, ""]]:
+        """J and h along those of the law, and the length of both.
+
+        Three numbers, because what is learned beside the truth leaves the first two and adds to the third.
+        """
+        sizes = [len(numbers) - len(self.law.field), len(self.law.field)]
+        true_pairs, true_field = self.answer.split(sizes)
+        pairs, h = numbers.split(sizes)
+        return {
+            "J along the truth": pairs @ true_pairs / true_pairs.square().sum(),
+            "h along the truth": h @ true_field / true_field.square().sum(),
+            "length of (J, h)": numbers.norm() / self.answer.norm(),
+        }
+
+    def learned(self, energy: Energy) -> dict[str, Float[Tensor, ""]]:
+        """The same numbers of a trained energy."""
+        return self.expected(torch.cat([energy.pairs, energy.field]).detach().double())
+
+    @torch.no_grad()
+    def place(self, energy: Energy, numbers: Float[Tensor, " numbers"]) -> dict[nn.Parameter, Tensor]:
+        """Put J and h into an energy; the direction in which they grow: along themselves."""
+        for parameter, values in zip(
+            (energy.pairs, energy.field), numbers.split([len(energy.pairs), len(energy.field)]), strict=True
+        ):
+            parameter.copy_(values)
+        return {parameter: parameter.detach().clone() for parameter in (energy.pairs, energy.field)}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
+from ebm_lab.domains import CONTINUOUS, check_domain
 from ebm_lab.energies import Energy, ScoreNetwork, Tempered, advance_power_iteration
 from ebm_lab.errors import Diverged, UserError
 from ebm_lab.noise import Noise
@@ -86,7 +87,8 @@ class Objective(LightningModule):
     is one iteration: length, checkpoints, schedules and the x-axis of every plot count iterations.
 
     Class attributes (what the method accepts and how it is judged):
-        domains: kinds of data, of real, image, binary and categorical.
+        domains: kinds of data, of real, image, binary and categorical; what samples takes those that its
+            kernel moves in.
         needs_labels: the loss reads the class of each event, so data without labels are refused.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
         minimal_batch: smallest batch on which the loss is defined.
@@ -94,14 +96,15 @@ class Objective(LightningModule):
         monitor: metric by which the best checkpoint is chosen, lower is better.
         trains_by_sampling: negatives are drawn by the run's kernel at its temperature, which `model` applies.
         truth: the closed-form problem on which the method is verified.
-        truth_overrides: further overrides under which it is posed, such as "objective.num_steps=10", where
+        further_truths: more of them, such as one of another domain.
+        truth_overrides: further overrides under which they are posed, such as "objective.num_steps=10", where
             the usual numbers would take long or leave no closed form.
         sigma: standard deviation of Gaussian noise added to the data, in their units; 0 adds none. What is
             learned is p_σ = p_data * N(0, σ²I), and samples jump from it to the posterior mean of the data.
         notes: what a reader of the results must know, one sentence each.
     """
 
-    domains: ClassVar[frozenset[str]] = frozenset({"real", "image"})
+    domains: ClassVar[frozenset[str]] = CONTINUOUS
     needs_labels: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
     minimal_batch: ClassVar[int] = 1
@@ -109,6 +112,7 @@ class Objective(LightningModule):
     monitor: ClassVar[str] = "val/mmd"
     trains_by_sampling: ClassVar[bool] = False
     truth: ClassVar[type[KnownTruth]] = GaussianTruth
+    further_truths: ClassVar[tuple[type[KnownTruth], ...]] = ()
     truth_overrides: ClassVar[tuple[str, ...]] = ()
     sigma: float = 0.0
     notes: ClassVar[tuple[str, ...]] = ()
@@ -172,6 +176,11 @@ class Objective(LightningModule):
                 "fashion_mnist, cifar10 or gaussian_classes"
             )
         self.adapt(data)
+        check_domain("energy", self.energy, data.domain)
+        check_domain("noise", self.noise, data.domain)
+        if self.trains_by_sampling:
+            check_domain("sampler", self.sampler, data.domain)
+            self.sampler.check(self.energy)
         if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
                 f"{name} differentiates the score, and the Hessian of this energy is zero almost everywhere: "
@@ -256,15 +265,25 @@ class Objective(LightningModule):
         """`num` samples of each class, where the model has classes; images are pictured one row a class."""
         return None
 
-    # These speak of a GaussianTruth; a method with another `truth` overrides `known_truth` and `place`.
+    # These speak of a GaussianTruth, and of truths whose `answer` is what an unbiased method learns; a method
+    # with another `truth` overrides `known_truth` and `place`.
+
+    @classmethod
+    def truths(cls) -> tuple[type[KnownTruth], ...]:
+        """All problems on which the method is verified."""
+        return (cls.truth, *cls.further_truths)
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
         """The precision that the method learns on `truth`, its known bias included: (Σ + σ²I)⁻¹."""
         return truth.map_eigenvalues(lambda m: 1 / (m + self.sigma**2))
 
+    def answer(self, truth: KnownTruth) -> Tensor:
+        """What the method learns on `truth`, its known bias included, as `truth.place` takes it."""
+        return self.true_precision(truth) if isinstance(truth, GaussianTruth) else truth.answer
+
     def known_truth(self, truth: KnownTruth) -> dict[str, Float[Tensor, ""]]:
-        """What the method learns on `truth`, its known bias included, by name of what is learned."""
-        return truth.expected(self.true_precision(truth))
+        """The same by name of what is learned."""
+        return truth.expected(self.answer(truth))
 
     def place(self, truth: KnownTruth, factor: float) -> dict[nn.Parameter, Tensor]:
         """Put the model at `factor` times its known truth; the direction of its parameters where that grows.
@@ -272,7 +291,7 @@ class Objective(LightningModule):
         Along it the loss of the player `energy` is stationary at factor 1, falls below and rises above: a
         test that every objective passes.
         """
-        return truth.place(self.energy, factor * self.true_precision(truth))
+        return truth.place(self.energy, factor * self.answer(truth))
 
     def learned(self, truth: KnownTruth) -> dict[str, Float[Tensor, ""]]:
         """What was learned on `truth`, under the same names as `known_truth`."""

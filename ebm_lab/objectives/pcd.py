@@ -6,9 +6,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch, InMemoryData
+from ebm_lab.domains import ANY
 from ebm_lab.errors import UserError
 from ebm_lab.noise import Gaussian
-from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
@@ -37,7 +38,9 @@ class PersistentContrastiveDivergence(Objective):
     Reference: Younes 1989; Tieleman 2008; the buffer is Du & Mordatch 2019, arXiv 1903.08689.
     """
 
+    domains = ANY
     trains_by_sampling = True
+    further_truths = (IsingTruth,)
     truth_overrides = ("objective.num_jumps=0",)  # mixed with Langevin they leave no closed form
 
     def __init__(

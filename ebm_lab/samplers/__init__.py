@@ -7,6 +7,7 @@ from ebm_lab.samplers.annealing import (
     noise_levels,
     temperature_levels,
 )
+from ebm_lab.samplers.block_gibbs import BlockGibbs, TwoLayers
 from ebm_lab.samplers.coupled_chains import CoupledChains, run_coupled_chains
 from ebm_lab.samplers.coupled_kernels import (
     CoupledFiniteChain,
@@ -16,8 +17,11 @@ from ebm_lab.samplers.coupled_kernels import (
     coupled,
 )
 from ebm_lab.samplers.coupling import maximal_coupling, reflection_coupling
+from ebm_lab.samplers.discrete_langevin import DiscreteLangevin
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.dual_averaging import DualAveraging
+from ebm_lab.samplers.gibbs import Gibbs
+from ebm_lab.samplers.gwg import GibbsWithGradients
 from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
@@ -33,6 +37,7 @@ __all__ = [
     "HMC",
     "MALA",
     "Annealed",
+    "BlockGibbs",
     "Chains",
     "Constant",
     "CoupledChains",
@@ -40,9 +45,12 @@ __all__ = [
     "CoupledKernel",
     "CoupledLangevin",
     "CoupledMALA",
+    "DiscreteLangevin",
     "DualAveraging",
     "ExactKernel",
     "Geometric",
+    "Gibbs",
+    "GibbsWithGradients",
     "Independence",
     "Info",
     "Kernel",
@@ -54,6 +62,7 @@ __all__ = [
     "PreconditionedLangevin",
     "ReplayBuffer",
     "State",
+    "TwoLayers",
     "UnderdampedLangevin",
     "anneal",
     "coupled",

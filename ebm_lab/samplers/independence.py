@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.domains import ANY
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio
 
 
@@ -36,6 +37,7 @@ class Independence(ExactKernel):
     Reference: Tierney 1994, Markov chains for exploring posterior distributions, section 2.3.
     """
 
+    domains = ANY  # those of its proposal
     evaluations_per_step = 1
 
     def __init__(self, proposal: Proposal, temperature: float = 1.0) -> None:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from ebm_lab.domains import CONTINUOUS
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.errors import UserError
 from ebm_lab.samplers.schedules import Schedule
@@ -65,10 +66,12 @@ class Kernel(ABC):
     `draw` is handed in.
 
     Attributes:
+        domains: kinds of data in which it moves, of real, image, binary and categorical.
         evaluations_per_step: of the energy, each at every event.
         step_size: the kernel's step by the index of the step; None for a kernel without one.
     """
 
+    domains: frozenset[str] = CONTINUOUS
     evaluations_per_step: int
     step_size: Schedule | None = None
 
@@ -76,6 +79,10 @@ class Kernel(ABC):
     @abstractmethod
     def temperature(self) -> float | None:
         """Temperature T of the law exp(-E/T) that the kernel aims at; None where there is no such law."""
+
+    def check(self, energy: Any) -> None:
+        """Refuse, with a UserError, an energy that lacks what the kernel asks for: most ask for nothing."""
+        return
 
     @abstractmethod
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
@@ -166,12 +173,19 @@ class ExactKernel(Kernel):
 def evaluated(kernel: Kernel, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
     """The start of a kernel that keeps E and ∇E; refuses a start where the energy is not finite."""
     energies, gradient = energy_and_gradient(energy, x)
+    return State(x.detach(), checked_energies(kernel, energies), gradient, 0)
+
+
+def checked_energies(
+    kernel: Kernel, energies: Float[Tensor, " batch"], act: str = "start at"
+) -> Float[Tensor, " batch"]:
+    """The energies at which chains stand, or a FloatingPointError where one is not finite."""
     if not energies.isfinite().all():
         raise FloatingPointError(
-            f"{type(kernel).__name__} cannot start at events whose energy is not finite "
+            f"{type(kernel).__name__} cannot {act} events whose energy is not finite "
             f"({int((~energies.isfinite()).sum())} of {len(energies)})"
         )
-    return State(x.detach(), energies, gradient, 0)
+    return energies
 
 
 def checked_log_ratio(

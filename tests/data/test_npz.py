@@ -19,6 +19,8 @@ def path(tmp_path):
         pixels=np.tile(np.arange(50, dtype=np.uint8)[:, None, None, None], (1, 1, 2, 2)),
         wide=np.arange(100, dtype=np.uint16).reshape(50, 2),
         swapped=X.astype(">f8"),
+        bits=X > 0,
+        hot=np.stack([X > 0, X > 1], 2),
         text=np.array(["a"] * 50),
     )
     return str(file)
@@ -59,6 +61,15 @@ def test_integers_are_numbers(path):
     assert load(path, key="wide", shape=[2]).train_x.max() == 99
 
 
+def test_truth_values_are_binary_events_and_one_hot_ones_categorical(path):
+    assert rows(load(path, key="bits", domain="binary")) == sorted((X > 0).astype(float).tolist())
+    hot = load(path, key="bits", shape=[3], domain="binary").train_x
+    file = path.replace("own", "hot")
+    np.savez(file, x=np.stack([X > 0, X <= 0], 2))
+    classes = load(file, shape=[3, 2], domain="categorical").train_x
+    assert classes.shape == (40, 3, 2) and torch.equal(classes[..., 0], hot)
+
+
 def test_relative_paths_are_found_under_the_root(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     assert rows(load("own.npz", root=str(tmp_path))) == sorted(X.tolist())
@@ -74,6 +85,8 @@ def test_relative_paths_are_found_under_the_root(path, tmp_path, monkeypatch):
         ({"key": "bad"}, r"split of .*own.npz has \d+ NaN and 0 infinite"),
         ({"key": "text"}, "holds <U1 under text: numbers"),
         ({"key": "pixels", "shape": [1, 2, 2], "domain": "image"}, "reach from 0 to 49: scale them"),
+        ({"domain": "binary"}, "must hold 0 and 1 for data.domain=binary"),
+        ({"key": "hot", "shape": [3, 2], "domain": "categorical"}, "must hold one 1 at every site"),
         ({"batch_size": 41}, "data.batch_size=41 on 1 .* exceeds the 40 training events"),
         (
             {"path": "nowhere.npz"},
@@ -108,7 +121,7 @@ def test_a_file_damaged_inside(path):
     ("arguments", "message"),
     [
         ({"val_fraction": 1.0}, "val_fraction must lie between 0 and 1, got 1.0"),
-        ({"domain": "binary"}, "domain must be real or image, got binary"),
+        ({"domain": "bits"}, "domain must be one of real, image, binary, categorical, got 'bits'"),
         ({"levels": 256}, "levels belongs to images"),
     ],
 )

@@ -7,12 +7,15 @@ import torch
 
 from ebm_lab.energies import (
     MLP,
+    RBM,
     ConvNet,
     DensityEnergy,
     Energy,
     GaussianBase,
     GaussianMixtureEnergy,
+    Ising,
     Mixture,
+    Potts,
     Quadratic,
     ResNet,
     ScoreNetwork,
@@ -27,6 +30,14 @@ from ebm_lab.energies import (
 from ebm_lab.noise import StandardGaussian
 from ebm_lab.samplers import Langevin, run_chains
 
+
+def randomised(energy: Energy) -> Energy:
+    """Normal parameters, where those at the start leave nothing to test."""
+    for parameter in energy.parameters():
+        torch.nn.init.normal_(parameter)
+    return energy
+
+
 ENERGIES = {
     "mlp": lambda: MLP((3,), width=8, depth=2, base=GaussianBase((3,), scale=2.0)),
     "mlp_of_images": lambda: MLP((1, 5, 4), width=8, depth=1, activation="tanh"),
@@ -38,6 +49,9 @@ ENERGIES = {
     "residual_unet": lambda: UNet((2, 5, 7), channels=(4, 6), form="residual", scale=0.5),
     "quadratic": lambda: Quadratic((3,)),
     "gaussian_mixture": lambda: GaussianMixtureEnergy((3,), num_components=4),
+    "rbm": lambda: randomised(RBM((2, 2), num_hidden=3)),
+    "ising": lambda: randomised(Ising((4,), field=True)),
+    "potts": lambda: randomised(Potts((3, 2))),
     "density": lambda: DensityEnergy(StandardGaussian((3,), scale=1.5)),
     "sum": lambda: Sum([Quadratic((3,)), GaussianMixtureEnergy((3,))], weights=(0.3, 2.0)),
     "mixture": lambda: Mixture([Quadratic((3,)), GaussianMixtureEnergy((3,))], weights=(0.3, 2.0)),

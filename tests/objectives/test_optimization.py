@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from ebm_lab.objectives import Optimization
+from ebm_lab.objectives import Optimization, SoftThresholdAdam
 
 ADAM = functools.partial(torch.optim.Adam)
 
@@ -43,3 +43,16 @@ def test_linear_and_constant():
 def test_mistakes_are_told_in_a_sentence(numbers, sentence):
     with pytest.raises(ValueError, match=sentence):
         Optimization(algorithm=ADAM, **numbers)
+
+
+def test_soft_threshold_is_the_proximal_map_after_adam():
+    # Adam's first step is lr · sign(g): from 0.3 with g = 1 to 0.3 - .1, then lr · l1 = .05 nearer to 0.
+    parameter = torch.nn.Parameter(torch.tensor([0.3, -0.3, 0.12], dtype=torch.float64))
+    optimizer = SoftThresholdAdam([parameter], l1=0.5, lr=0.1, eps=1e-12)
+    parameter.grad = torch.tensor([1.0, 1.0, 1.0], dtype=torch.float64)
+    optimizer.step()
+    expected = torch.tensor([0.15, -0.35, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(parameter.detach(), expected, rtol=0, atol=1e-9)
+    assert parameter[2] == 0  # exactly
+    with pytest.raises(ValueError, match="l1 must be at least 0"):
+        SoftThresholdAdam([parameter], l1=-1.0)

@@ -1,0 +1,57 @@
+"""What kind of numbers events hold, and the sentence for parts that do not fit the data."""
+
+from typing import Any
+
+from ebm_lab.errors import UserError
+
+DOMAINS = ("real", "image", "binary", "categorical")
+ANY = frozenset(DOMAINS)
+CONTINUOUS = frozenset({"real", "image"})
+BINARY = frozenset({"binary"})  # {0, 1} floats, (batch, *shape)
+CATEGORICAL = frozenset({"categorical"})  # one-hot floats, (batch, *sites, classes)
+DISCRETE = BINARY | CATEGORICAL
+
+_CHOICES = {
+    "sampler": {
+        "real": "sampler=langevin, sampler=mala or sampler=hmc",
+        "image": "sampler=langevin, sampler=mala or sampler=hmc",
+        "binary": "sampler=gibbs, sampler=gwg or sampler=dmala",
+        "categorical": "sampler=gibbs, sampler=gwg or sampler=dmala, with sampler.domain=categorical",
+    },
+    "noise": {
+        "real": "noise=gaussian or noise=uniform",
+        "image": "noise=gaussian or noise=uniform",
+        "binary": "noise=bernoulli",
+        "categorical": "noise=categorical",
+    },
+    "energy": {
+        "real": "energy=mlp",
+        "image": "energy=convnet",
+        "binary": "energy=rbm, energy=ising or energy=mlp",
+        "categorical": "energy=potts or energy=mlp",
+    },
+    "evaluation.kernel": {
+        "real": "evaluation=points",
+        "image": "evaluation=images",
+        "binary": "evaluation=binary",
+        "categorical": "evaluation=categorical",
+    },
+}
+
+
+def check_domain(role: str, part: Any, domain: str) -> None:
+    """Refuse a sampler, a noise or an energy (anything with `domains`) on data of another domain.
+
+    Args:
+        role: config key of the part, such as sampler.
+        part: what is checked.
+        domain: of the data.
+
+    Raises:
+        UserError: one sentence with the choices that work.
+    """
+    if domain not in part.domains:
+        raise UserError(
+            f"{role}: {type(part).__name__} is for {' or '.join(sorted(part.domains))} data, these are "
+            f"{domain}: choose {_CHOICES[role][domain]}"
+        )
