@@ -25,7 +25,7 @@ class Summable(Protocol):
 
 
 def is_summable(energy: Energy, domain: str) -> bool:
-    """Whether log Z is a sum of at most 2^20 terms, over all events or a shorter one that the energy knows."""
+    """Whether log Z is a sum of at most 2^20 terms: over all events, or a shorter one of the energy."""
     terms = energy.num_terms if isinstance(energy, Summable) else num_states(energy.shape, domain)
     return terms <= MAX_TERMS
 
