@@ -1,4 +1,4 @@
-"""Numbers and pictures of a trained run on images, beyond those that every run ends with."""
+"""Numbers and pictures of a trained run, beyond those that every run ends with: of images, and its log Z."""
 
 import json
 import logging
@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ebm_lab import cli
+from ebm_lab.binding import check_bindings
 from ebm_lab.building import Run, load_run, refusals
 from ebm_lab.data import InMemoryData
 from ebm_lab.domains import DISCRETE
@@ -30,6 +31,8 @@ from ebm_lab.evaluation.images import (
     paired_picture,
     share_error,
 )
+from ebm_lab.evaluation.likelihood import ask, of_model
+from ebm_lab.evaluation.log_z import LogZ
 from ebm_lab.evaluation.long_run import Look, fate, look_at, saturated_share
 from ebm_lab.evaluation.measurement import mean_and_error
 from ebm_lab.evaluation.ood import auroc, energy_scores
@@ -69,17 +72,50 @@ class Subject:
 def evaluate(cfg: DictConfig) -> None:
     """Measure a run's samples and energy and write `evaluation.json` and `samples/evaluation_*.png`.
 
+    Of a run that is not of images, only log Z and what follows from it are measured, where asked for.
+
     Raises:
-        UserError: for a run that cannot be loaded or is not of images, numbers out of range, a question that
-            needs an energy where there is none, data of another shape, or a missing extra.
+        UserError: for a run that cannot be loaded, or is not of images while no log Z is asked for; numbers
+            out of range, a question that needs an energy where there is none, data of another shape, or a
+            missing extra.
         FloatingPointError: when samples or energies are not finite.
     """
     _check_numbers(cfg)
+    check_bindings(cfg)
+    estimator = None if cfg.log_z is None else instantiate(cfg.log_z, _convert_="all")
     run = load_run(cfg.run, cfg.checkpoint)
     _check_run(cfg, run)
+    folder = RunFolder(cfg.run)
+    found = ([], []) if not _is_of_pictures(run) else _of_images(cfg, run, folder)
+    by_log_z = ([], []) if estimator is None else _likelihood(estimator, run, cfg.seed)
+    measurements, notes = (first + second for first, second in zip(by_log_z, found, strict=True))
+    write_atomically(folder.evaluation, _as_json(cfg, run, measurements, notes).encode())
+    for measurement in measurements:
+        log.info("%s: %.4g%s", measurement.name, measurement.value, _error(measurement))
+    for note in notes:
+        log.info("%s", note)
+    log.info("numbers: %s", folder.evaluation)
+
+
+def _likelihood(estimator: LogZ, run: Run, seed: int) -> tuple[list[Measurement], list[str]]:
+    """log Z from both sides, and the likelihood of the test events where it may be claimed."""
+    if not isinstance(run.energy, Energy):
+        raise UserError("this run trained a score network: there is no energy, leave log_z out")
+    log.info("log Z by %s", type(estimator).__name__)
+    generator = torch.Generator().manual_seed(seed)
+    objective = run.objective
+    with objective.uncounted(), objective.drawing_from(generator):
+        x = objective.corrupted(run.data.test_x)
+        bracket, notes = ask(estimator, objective, run.energy, run.data, x, generator)
+    if bracket is None:
+        return [], notes
+    return list(of_model(bracket, objective, run.energy, run.data, x)), notes
+
+
+def _of_images(cfg: DictConfig, run: Run, folder: RunFolder) -> tuple[list[Measurement], list[str]]:
+    """All that is measured and drawn of images."""
     outside = None if cfg.ood is None else other_data(cfg.ood, run)
     generator = torch.Generator().manual_seed(cfg.seed)
-    folder = RunFolder(cfg.run)
     classifier = _classifier(run, folder)
     num_steps = run.num_steps if cfg.num_steps is None else cfg.num_steps
     log.info("drawing %d samples", cfg.num_samples)
@@ -89,13 +125,7 @@ def evaluate(cfg: DictConfig) -> None:
     for old in folder.samples.glob("evaluation_*.png"):  # of an earlier evaluation
         old.unlink()
     subject = Subject(run, x, run.data.pixels(x), classifier, generator, folder.samples)
-    measurements, notes = _measure(cfg, subject, outside)
-    write_atomically(folder.evaluation, _as_json(cfg, run, measurements, notes).encode())
-    for measurement in measurements:
-        log.info("%s: %.4g%s", measurement.name, measurement.value, _error(measurement))
-    for note in notes:
-        log.info("%s", note)
-    log.info("numbers: %s", folder.evaluation)
+    return _measure(cfg, subject, outside)
 
 
 def _check_numbers(cfg: DictConfig) -> None:
@@ -108,15 +138,19 @@ def _check_numbers(cfg: DictConfig) -> None:
         require_extra()
 
 
+def _is_of_pictures(run: Run) -> bool:
+    shape = run.data.shape
+    return len(shape) == 3 and shape[0] in (1, 3) and run.data.domain in ("image", "binary")
+
+
 def _check_run(cfg: DictConfig, run: Run) -> None:
-    if (
-        len(run.data.shape) != 3
-        or run.data.shape[0] not in (1, 3)
-        or run.data.domain not in ("image", "binary")
-    ):
+    if not _is_of_pictures(run):
+        if cfg.log_z is not None and not (cfg.ood or cfg.long_run or cfg.fid):
+            return
         raise UserError(
             f"evaluate.py measures images of 1 or 3 channels, these are {run.data.domain} data of shape "
-            f"{list(run.data.shape)}: results.json in the run's folder holds what is known of them"
+            f"{list(run.data.shape)}: results.json in the run's folder holds what is known of them, and "
+            "log_z=ais alone estimates their log Z"
         )
     if min(len(run.data.val_x), len(run.data.test_x)) < FEWEST:
         raise UserError(f"evaluate.py needs {FEWEST} validation and {FEWEST} test events: hold out more data")
@@ -315,7 +349,7 @@ def _look(subject: Subject, x: Tensor, pixels: Tensor) -> Look:
 
 def _as_json(cfg: DictConfig, run: Run, measurements: list[Measurement], notes: list[str]) -> str:
     """The measurements as in results.json, and under further keys how they were made and what to know."""
-    settings = {key: value for key, value in cfg.items() if key != "run"}
+    settings = {k: v for k, v in OmegaConf.to_container(cfg, resolve=True).items() if k != "run"}
     content = json.loads(to_json(measurements)) | {
         "settings": settings | {"iteration": run.objective.iteration},
         "notes": notes,

@@ -50,6 +50,7 @@ class SampleSchema:
 class EvaluateSchema:
     """What `scripts/evaluate.py` takes."""
 
+    log_z: Any = None
     run: str = MISSING
     num_samples: int = 500
     num_steps: int | None = None  # null: as many as the evaluation of the run

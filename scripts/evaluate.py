@@ -1,8 +1,8 @@
-"""Evaluate a trained run on images.
+"""Evaluate a trained run: its images, and its log Z.
 
 `python scripts/evaluate.py run=outputs/... num_samples=500 ood=fashion_mnist long_run=5000`: numbers go to
 the run's evaluation.json, pictures to its samples/ folder as evaluation_*.png. An earlier evaluation is
-replaced.
+replaced. `python scripts/evaluate.py run=outputs/... log_z=ais` brackets log Z of any run, for a likelihood.
 """
 
 from omegaconf import DictConfig

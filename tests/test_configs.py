@@ -18,6 +18,7 @@ from ebm_lab.data import InMemoryData
 from ebm_lab.domains import CATEGORICAL
 from ebm_lab.energies import Energy, ScoreNetwork
 from ebm_lab.evaluation.final import Evaluation
+from ebm_lab.evaluation.log_z import LogZ
 from ebm_lab.noise import Noise
 from ebm_lab.objectives import Optimization
 from ebm_lab.samplers import Kernel
@@ -26,6 +27,7 @@ BUILT_ALONE = {
     "data": InMemoryData,
     "energy": Energy | ScoreNetwork,
     "evaluation": Evaluation,
+    "log_z": LogZ,
     "noise": Noise,
     "optimizer": Optimization,
     "sampler": Kernel,

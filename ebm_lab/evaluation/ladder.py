@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ebm_lab.samplers import ExactKernel, Kernel
 from ebm_lab.samplers.schedules import Listed
 
 SHARPNESS = 4.0  # δ of the sigmoid schedule
+JITTER = 0.5  # smallest factor of a step size
 
 
 class Ladder(NamedTuple):
@@ -38,6 +40,21 @@ class Ladder(NamedTuple):
         places = np.linspace(0, self.num_levels, num_levels + 1)
         betas = np.interp(places, np.arange(len(self.betas)), self.betas)
         return Ladder(tuple(betas.tolist()), self.step_sizes_at(betas))
+
+    def jittered(self, generator: torch.Generator) -> "Ladder":
+        """The step size of each level times a factor drawn once, uniformly from [½, 1].
+
+        Trajectories of one length resonate with some width of the model and then hardly move in it; of
+        lengths that change from level to level, none does so for long. The factors are drawn before the
+        climb, so that it stays exact.
+
+        Reference: Neal, MCMC using Hamiltonian dynamics, 2011, arXiv:1206.1901, section 3.2.
+        """
+        if self.step_sizes is None:
+            return self
+        draws = torch.rand(len(self.betas), generator=generator, device=generator.device).tolist()
+        factors = (JITTER + (1 - JITTER) * u for u in draws)
+        return Ladder(self.betas, tuple(h * f for h, f in zip(self.step_sizes, factors, strict=True)))
 
     def step_sizes_at(self, betas: Sequence[float]) -> tuple[float, ...] | None:
         """Step sizes at other levels: log h is linear in β between these."""

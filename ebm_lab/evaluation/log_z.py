@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import AnnealingPath, Energy, path_between
 from ebm_lab.evaluation.annealing import (
-    Annealed,
     anneal,
     anneal_back,
     forward_estimate,
@@ -22,7 +21,7 @@ from ebm_lab.evaluation.annealing import (
 from ebm_lab.evaluation.bridge import bennett
 from ebm_lab.evaluation.discrete import MAX_TERMS, exact_log_partition, is_summable
 from ebm_lab.evaluation.importance import importance_log_partition
-from ebm_lab.evaluation.ladder import SCHEDULES, Ladder, check_exact, check_levels
+from ebm_lab.evaluation.ladder import SCHEDULES, Ladder, check_exact, check_levels, linear
 from ebm_lab.evaluation.partition import LogPartition
 from ebm_lab.evaluation.pilot import pilot
 from ebm_lab.evaluation.quadrature import Quadrature, normalise, placement
@@ -259,10 +258,10 @@ class AIS(LogZ):
 
     def __call__(self, question: Question) -> Bracket:
         """The climb and its reverse."""
-        ladder = self._ladder(question)
-        up = self.climbing.up(question, ladder, self.num_chains)
-        method = f"annealed importance sampling, {self.num_chains} chains, {ladder.num_levels} temperatures"
-        return self.climbing.bracket(question, ladder, up, method, self.num_chains)
+        method = (
+            f"annealed importance sampling, {self.num_chains} chains, {self.num_temperatures} temperatures"
+        )
+        return self.climbing.bracket(question, self._ladder(question), method, self.num_chains)
 
     def _ladder(self, question: Question) -> Ladder:
         if self.schedule == "adaptive":
@@ -316,12 +315,11 @@ class SMC(LogZ):
         """The climb with resampling, and a reverse without."""
         num_chains = self.num_populations * self.population
         ladder = self.climbing.ladder(question, num_chains, share=self.share)
-        up = self.climbing.up(question, ladder, num_chains, self.population)
         method = (
             f"sequential Monte Carlo, {self.num_populations} populations of {self.population}, "
             f"{ladder.num_levels} temperatures"
         )
-        return self.climbing.bracket(question, ladder, up, method, num_chains)
+        return self.climbing.bracket(question, ladder, method, num_chains, self.population)
 
 
 class Climbing:
@@ -374,32 +372,17 @@ class Climbing:
             target_acceptance=self.target_acceptance,
         )
 
-    def up(self, question: Question, ladder: Ladder, num_chains: int, population: int = 1) -> Annealed:
-        """The measured climb."""
-        return anneal(
-            question.path,
-            self.kernel,
-            ladder,
-            num_chains,
-            question.generator,
-            population=population,
-            num_steps=self.num_steps,
-        )
-
     def bracket(
-        self, question: Question, ladder: Ladder, up: Annealed, method: str, num_chains: int
+        self, question: Question, ladder: Ladder, method: str, num_chains: int, population: int = 1
     ) -> Bracket:
-        """The climb's estimate, its reverse and what stands beside them."""
-        generator = question.generator
-        at_model = Ladder((0.0, 1.0), ladder.step_sizes and ladder.step_sizes[-1:])
-        x = run_chains(
-            at_model.stepping(self.kernel),
-            question.energy,
-            question.x[:num_chains],
-            self.reverse_steps,
-            generator,
-        ).x
-        down = anneal_back(question.path, self.kernel, ladder, x, generator, num_steps=self.num_steps)
+        """The measured climb, its reverse, and what stands beside them."""
+        path, generator, num_steps = question.path, question.generator, self.num_steps
+        jittered = ladder.jittered(generator)
+        up = anneal(
+            path, self.kernel, jittered, num_chains, generator, population=population, num_steps=num_steps
+        )
+        x = self._at_the_model(question, ladder, num_chains)
+        down = anneal_back(path, self.kernel, jittered, x, generator, num_steps=num_steps)
         estimate = forward_estimate(up, method)
         reverse = reverse_estimate(
             down,
@@ -412,6 +395,14 @@ class Climbing:
             )
             beside["log_z_ti"] = thermodynamic_integral(up)
         return judged(estimate, reverse, beside, self.min_effective, self.max_gap)
+
+    def _at_the_model(self, question: Question, ladder: Ladder, num_chains: int) -> Tensor:
+        """Held-out events after steps at the model, of the last level's size."""
+        num = self.reverse_steps + 1
+        sizes = None if ladder.step_sizes is None else ladder.step_sizes[-1:] * (num + 1)
+        kernel = Ladder(linear(num), sizes).jittered(question.generator).stepping(self.kernel)
+        start = question.x[:num_chains]
+        return run_chains(kernel, question.energy, start, self.reverse_steps, question.generator).x
 
 
 def odd_root(num_nodes: int, dim: int) -> int:

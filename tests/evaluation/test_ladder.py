@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 
 from ebm_lab.evaluation.ladder import Ladder, linear, sigmoid
 from ebm_lab.samplers import MALA
@@ -19,6 +20,16 @@ def test_refining_keeps_the_density_of_levels_and_their_step_sizes():
     assert ladder.betas == pytest.approx((0, 0.05, 0.1, 0.55, 1))
     assert ladder.step_sizes == pytest.approx((1, 1, 1, 0.1, 0.01))
     assert Ladder((0.0, 1.0)).refined(2) == Ladder((0.0, 0.5, 1.0), None)
+
+
+def test_jitter_shortens_steps_by_up_to_a_half():
+    ladder = Ladder(linear(999), (2.0,) * 1000)
+    found = ladder.jittered(torch.Generator().manual_seed(0))
+    factors = torch.tensor(found.step_sizes) / 2
+    assert found.betas == ladder.betas
+    assert 0.5 <= factors.min() < 0.51 and 0.99 < factors.max() <= 1
+    assert factors.mean().item() == pytest.approx(0.75, abs=4 * 0.5 / math.sqrt(12 * 1000))
+    assert Ladder(linear(3)).jittered(torch.Generator()) == Ladder(linear(3))
 
 
 def test_a_kernel_steps_by_level():

@@ -108,11 +108,29 @@ def test_a_mistake_is_one_sentence_and_code_2(images, typed, said, monkeypatch):
     assert sorted(images.rglob("*")) == files
 
 
-def test_points_are_refused(tmp_path):
+def test_of_points_only_log_z_is_measured(tmp_path):
     assert command(*TINY, "iterations=1", f"output_dir={tmp_path / 'run'}").code == 0
     outcome = command(f"run={tmp_path / 'run'}", script="evaluate")
     assert "evaluate.py measures images of 1 or 3 channels, these are real data of shape [2]" in outcome.text
     assert outcome.code == 2
+
+    # Only their log Z, where it is asked for.
+    typed = ["log_z=ais", "log_z.num_temperatures=30", "log_z.num_chains=20", "log_z.reverse_steps=5"]
+    outcome = command(f"run={tmp_path / 'run'}", *typed, "log_z.min_effective=1", script="evaluate")
+    assert outcome.code == 0, outcome.text
+    found, by_grid = measured(tmp_path / "run"), json.loads((tmp_path / "run" / "results.json").read_text())
+    exact = by_grid["measurements"]["log_z"]["value"]
+    assert found["log_z"].note.startswith("of the model, annealed importance sampling, 20 chains, 30 temper")
+    for name in ("log_z", "log_z_reverse", "log_z_bar"):
+        assert abs(found[name].value - exact) < 4 * found[name].error + 0.1
+    assert found["log_z_ess"].value <= 20
+    settings = json.loads((tmp_path / "run" / "evaluation.json").read_text())["settings"]
+    assert settings["log_z"]["num_temperatures"] == 30
+    outcome = command(f"run={tmp_path / 'run'}", *typed, "sampler@log_z.kernel=langevin", script="evaluate")
+    assert "Langevin does not" in outcome.text and "choose mala or hmc" in outcome.text
+    assert outcome.code == 2
+    outcome = command(f"run={tmp_path / 'run'}", *typed, "long_run=1", script="evaluate")
+    assert "evaluate.py measures images" in outcome.text and outcome.code == 2
 
 
 @pytest.mark.parametrize("asked", ["ood=digits", "long_run=1"])
