@@ -21,7 +21,7 @@ def bennett(
         Σ_{x ~ p_0} σ(log w(x) - r + m) = Σ_{x ~ p_1} σ(r - m - log w(x)),    m = log n_1/n_0
 
     the best of all bridge estimators. The weights may also be those of a climb and of one in reverse
-    (`anneal`, `anneal_back`), which obey the same identity (Crooks). Consistent, with a bias of the order of
+    (`climb`, `climb_back`), which obey the same identity (Crooks). Consistent, with a bias of the order of
     the squared error on either side. Error bar: delta method, √(c_0/n_0 + c_1/n_1), with c the squared
     coefficient of variation of each side's σ.
 

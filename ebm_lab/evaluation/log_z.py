@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import AnnealingPath, Energy, path_between
-from ebm_lab.evaluation.annealing import (
-    anneal,
-    anneal_back,
+from ebm_lab.evaluation.annealed_importance import (
+    climb,
+    climb_back,
     forward_estimate,
     reverse_estimate,
     thermodynamic_integral,
@@ -378,11 +378,11 @@ class Climbing:
         """The measured climb, its reverse, and what stands beside them."""
         path, generator, num_steps = question.path, question.generator, self.num_steps
         jittered = ladder.jittered(generator)
-        up = anneal(
+        up = climb(
             path, self.kernel, jittered, num_chains, generator, population=population, num_steps=num_steps
         )
         x = self._at_the_model(question, ladder, num_chains)
-        down = anneal_back(path, self.kernel, jittered, x, generator, num_steps=num_steps)
+        down = climb_back(path, self.kernel, jittered, x, generator, num_steps=num_steps)
         estimate = forward_estimate(up, method)
         reverse = reverse_estimate(
             down,

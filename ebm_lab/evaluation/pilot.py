@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ebm_lab.energies import AnnealingPath, Energy, frozen
 from ebm_lab.errors import UserError
-from ebm_lab.evaluation.annealing import systematic
+from ebm_lab.evaluation.annealed_importance import systematic
 from ebm_lab.evaluation.ladder import Ladder, check_exact, with_step_size
 from ebm_lab.samplers import Constant, Kernel, State
 
@@ -39,7 +39,7 @@ def pilot(
     climb uses the ladder frozen, with draws of its own: adapted in the same pass, weights would be biased.
 
     Args:
-        path, kernel, num_chains: as of `anneal`; step sizes start from the kernel's first.
+        path, kernel, num_chains: as of `climb`; step sizes start from the kernel's first.
         betas: levels; None finds them.
         share: of CESS, in (0, 1), where the levels are to be found.
         target_acceptance: mean acceptance that step sizes are adapted to, in (0, 1): .574 is best for MALA

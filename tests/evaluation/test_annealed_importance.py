@@ -7,9 +7,9 @@ import torch
 
 from ebm_lab.energies import AnnealingPath, Energy, GeometricPath, Quadratic, path_between
 from ebm_lab.evaluation import annealing
-from ebm_lab.evaluation.annealing import (
-    anneal,
-    anneal_back,
+from ebm_lab.evaluation.annealed_importance import (
+    climb,
+    climb_back,
     forward_estimate,
     reverse_estimate,
     reverse_log_prob,
@@ -107,7 +107,7 @@ def test_the_mean_weight_is_exact_for_every_invariant_kernel(rho, kernel, start,
     nodes = torch.linspace(-40, 40, 641, dtype=torch.float64)
     first, second = (axis.reshape(-1, 1) for axis in torch.meshgrid(nodes, nodes, indexing="ij"))
     path = Precisions(start, end, draws=first / math.sqrt(start))
-    climbed = anneal(path, kernel(rho, second), Ladder(linear(2)), len(first), None)
+    climbed = climb(path, kernel(rho, second), Ladder(linear(2)), len(first), None)
     log_p = -0.5 * (first.square() + second.square()).squeeze(1) - math.log(2 * math.pi)
     mean = (log_p + climbed.log_weights - path.log_z_start).exp().sum() / 64
     assert mean.item() == pytest.approx(ratio, abs=1e-9)
@@ -121,9 +121,9 @@ def test_perfect_transitions_in_ten_levels():
         (0.25, 1.0, -0.752880515, -0.640380515),
     ):
         path = Precisions(start, end)
-        up = anneal(path, Autoregression(), ladder, num, generator())
+        up = climb(path, Autoregression(), ladder, num, generator())
         x = torch.randn(num, 1, generator=generator(1), dtype=torch.float64) / math.sqrt(end)
-        down = anneal_back(path, Autoregression(), ladder, x, generator(2))
+        down = climb_back(path, Autoregression(), ladder, x, generator(2))
         for climbed, expected in ((up, low), (down, high)):
             mean, error = mean_and_error(climbed.log_weights - path.log_z_start)
             assert abs(mean - expected) < 4 * error
@@ -145,10 +145,10 @@ def test_perfect_transitions_in_ten_levels():
 def test_moves_see_their_level_its_energy_and_its_step_size(sizes, seen):
     climbed = [(1, 0.625, seen[0])] * 2 + [(2, 1.0, seen[1])] * 2
     kernel, ladder = Autoregression(), Ladder(linear(2), sizes)
-    anneal(Precisions(), kernel, ladder, 3, generator(), num_steps=2)
+    climb(Precisions(), kernel, ladder, 3, generator(), num_steps=2)
     assert kernel.levels == climbed
     kernel = Autoregression()
-    anneal_back(Precisions(), kernel, ladder, torch.ones(3, 1).double(), generator(), num_steps=2)
+    climb_back(Precisions(), kernel, ladder, torch.ones(3, 1).double(), generator(), num_steps=2)
     assert kernel.levels == climbed[::-1]
 
 
@@ -161,12 +161,12 @@ def test_moves_see_their_level_its_energy_and_its_step_size(sizes, seen):
 def test_the_mean_weight_is_unbiased_with_the_kernels_of_the_lab(kernel, population):
     """Few levels and steps: log Ẑ of many, in standard errors; both w and 1/w have a variance."""
     path = GeometricPath(StandardGaussian((1,), scale=1.3).double(), Parabola(NARROW))
-    climbed = anneal(path, kernel, Ladder(linear(4)), 40_000, generator(), population=population)
+    climbed = climb(path, kernel, Ladder(linear(4)), 40_000, generator(), population=population)
     found = forward_estimate(climbed, "")
     assert abs(found.value - 0.5 * math.log(2 * math.pi)) < 4 * found.error
     assert found.error < 0.01
     back = torch.randn(20_000, 1, generator=generator(1), dtype=torch.float64)
-    found = reverse_estimate(anneal_back(path, kernel, Ladder(linear(4)), back, generator(2)), "")
+    found = reverse_estimate(climb_back(path, kernel, Ladder(linear(4)), back, generator(2)), "")
     assert abs(found.value - 0.5 * math.log(2 * math.pi)) < 4 * found.error
     assert found.error < 0.01
 
@@ -181,7 +181,7 @@ def test_a_kernel_at_the_model_alone_would_be_biased():
         def weigh(self, x, beta):
             return lambda after: 0.5 * (beta - after) * (self.end - self.start) * x[:, 0].square()
 
-    climbed = anneal(Wrong(), Autoregression(), Ladder(linear(4)), 40_000, generator())
+    climbed = climb(Wrong(), Autoregression(), Ladder(linear(4)), 40_000, generator())
     found = forward_estimate(climbed, "")
     assert abs(found.value - 0.5 * math.log(2 * math.pi)) > 10 * found.error
 
@@ -192,7 +192,7 @@ def test_a_population_without_moves_is_importance_sampling(monkeypatch):
     whole = (Parabola(WIDE)(x) - Parabola(NARROW)(x)).view(-1, 6)
     monkeypatch.setattr(annealing, "RESAMPLE_BELOW", 0.0)
     for population in (1, 6):
-        climbed = anneal(
+        climbed = climb(
             Precisions(draws=x), Autoregression(1.0), Ladder(sigmoid(7)), 60, None, population=population
         )
         expected = whole.flatten() if population == 1 else whole.logsumexp(1) - math.log(6)
@@ -207,7 +207,7 @@ def test_resampling_keeps_the_mean_and_lowers_the_spread():
     truth = energy.log_partition().item()
     errors = []
     for population in (1, 8):
-        climbed = anneal(path, MALA(0.05), Ladder(linear(8)), 16_000, generator(), population=population)
+        climbed = climb(path, MALA(0.05), Ladder(linear(8)), 16_000, generator(), population=population)
         found = forward_estimate(climbed, "")
         assert abs(found.value - truth) < 4 * found.error
         errors.append(found.error)
@@ -288,7 +288,7 @@ def test_the_ends_of_the_geometric_path_are_the_noise_and_the_energy():
 def test_the_energy_is_left_as_it_was():
     energy = Quadratic((2,))
     path = GeometricPath(StandardGaussian((2,)), energy)
-    anneal(path, MALA(0.1), Ladder(linear(3)), 4, generator())
+    climb(path, MALA(0.1), Ladder(linear(3)), 4, generator())
     assert energy.training and all(p.requires_grad and p.grad is None for p in energy.parameters())
 
 
@@ -301,12 +301,12 @@ def test_the_energy_is_left_as_it_was():
 )
 def test_a_kernel_that_is_not_exact_is_refused(kernel, message):
     with pytest.raises(ValueError, match=message):
-        anneal(Precisions(), kernel, Ladder(linear(3)), 4, generator())
+        climb(Precisions(), kernel, Ladder(linear(3)), 4, generator())
     with pytest.raises(ValueError, match=message):
-        anneal_back(Precisions(), kernel, Ladder(linear(3)), torch.zeros(4, 1), generator())
+        climb_back(Precisions(), kernel, Ladder(linear(3)), torch.zeros(4, 1), generator())
 
 
 @pytest.mark.parametrize("numbers", [{"population": 3}, {"num_steps": 0}])
 def test_numbers_out_of_range_are_refused(numbers):
     with pytest.raises(ValueError, match="num_chains divisible by population"):
-        anneal(Precisions(), Autoregression(), Ladder(linear(3)), 4, generator(), **numbers)
+        climb(Precisions(), Autoregression(), Ladder(linear(3)), 4, generator(), **numbers)

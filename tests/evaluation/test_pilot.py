@@ -7,7 +7,7 @@ import torch
 
 from ebm_lab.energies import Energy, GeometricPath, Quadratic
 from ebm_lab.errors import UserError
-from ebm_lab.evaluation.annealing import anneal, forward_estimate
+from ebm_lab.evaluation.annealed_importance import climb, forward_estimate
 from ebm_lab.evaluation.ladder import linear
 from ebm_lab.evaluation.pilot import effective_share, pilot
 from ebm_lab.noise import StandardGaussian, UniformBox
@@ -52,7 +52,7 @@ def test_step_sizes_reach_the_acceptance_at_every_level(kernel):
     path = narrow(9.0)
     ladder = pilot(path, kernel, 400, generator(), betas=linear(40), target_acceptance=0.6)
     assert ladder.betas == linear(40)
-    measured = anneal(path, kernel, ladder.refined(80), 400, generator(1))
+    measured = climb(path, kernel, ladder.refined(80), 400, generator(1))
     # 400 chains and the gain each leave .03 of spread; in the early levels β grows fast and chains lag
     assert measured.acceptance.mean().item() == pytest.approx(0.6, abs=0.06)
     assert (measured.acceptance[10:] - 0.6).abs().max() < 0.2

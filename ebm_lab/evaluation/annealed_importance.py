@@ -15,7 +15,7 @@ from ebm_lab.samplers import Kernel, State
 RESAMPLE_BELOW = 0.5  # of a population's size, in effective samples
 
 
-class Annealed(NamedTuple):
+class Climb(NamedTuple):
     """What a climb leaves, detached.
 
     Attributes:
@@ -32,7 +32,7 @@ class Annealed(NamedTuple):
     acceptance: Float[Tensor, " levels"] | None
 
 
-def anneal(
+def climb(
     path: AnnealingPath,
     kernel: Kernel,
     ladder: Ladder,
@@ -41,7 +41,7 @@ def anneal(
     *,
     population: int = 1,
     num_steps: int = 1,
-) -> Annealed:
+) -> Climb:
     """Climb from exact draws of p_0 to the model: AIS, or SMC where chains form populations.
 
         x_0 ~ p_0;   log w += E_{β_{k-1}}(x_{k-1}) - E_{β_k}(x_{k-1});   x_k ~ K_{β_k}(. | x_{k-1}),  k = 1..K
@@ -88,7 +88,7 @@ def anneal(
             acceptance.append(accepted)
         last = path.weigh(state.x, betas[-1])(betas[-2]).double()
         integrals.sub_(last, alpha=_trapezoid(betas, len(betas) - 1))
-    return Annealed(
+    return Climb(
         populations.log_weights() + path.log_z_start,
         integrals if population == 1 else None,
         state.x,
@@ -96,7 +96,7 @@ def anneal(
     )
 
 
-def anneal_back(
+def climb_back(
     path: AnnealingPath,
     kernel: Kernel,
     ladder: Ladder,
@@ -104,7 +104,7 @@ def anneal_back(
     generator: torch.Generator | None,
     *,
     num_steps: int = 1,
-) -> Annealed:
+) -> Climb:
     """The climb in reverse, from events of the model down to p_0, with the weights of the way up.
 
         x_K = x;   x_{k-1} ~ K_{β_k}(. | x_k);   log w += E_{β_{k-1}}(x_{k-1}) - E_{β_k}(x_{k-1}),  k = K..1
@@ -115,7 +115,7 @@ def anneal_back(
 
     Args:
         x: events of the model, one a chain; exact ones for a bound.
-        others: as of `anneal`; `integrals` of the result is None.
+        others: as of `climb`; `integrals` of the result is None.
 
     Reference: Grosse, Ghahramani & Adams 2015, arXiv:1511.02543, section 3 (bidirectional Monte Carlo).
     """
@@ -133,7 +133,7 @@ def anneal_back(
             log_weights.sub_(_log_weight(path, state, following, betas[level], betas[level - 1]))
             state = following
     accepted = None if acceptance[0] is None else torch.stack(acceptance[::-1])
-    return Annealed(log_weights, None, state.x, accepted)
+    return Climb(log_weights, None, state.x, accepted)
 
 
 def reverse_log_prob(
@@ -148,9 +148,9 @@ def reverse_log_prob(
 ) -> Float[Tensor, " events"]:
     """RAISE: log p̂(x) of given events, conservative: E p̂(x) = p_ann(x), the density of the climb's end.
 
-        log p̂(x) = log (1/M) Σ_m exp(-E(x)) / w_m,   w_m by `anneal_back` from x
+        log p̂(x) = log (1/M) Σ_m exp(-E(x)) / w_m,   w_m by `climb_back` from x
 
-    p_ann is the law of events that `anneal` (without resampling) ends with. It tends to the model's as levels
+    p_ann is the law of events that `climb` (without resampling) ends with. It tends to the model's as levels
     are added, and E log p̂(x) ≤ log p_ann(x), whatever x: no model sample is needed.
 
     Cost: chains_per_event climbs of one chain an event.
@@ -158,13 +158,13 @@ def reverse_log_prob(
         reverse annealing, AISTATS 2015, arXiv:1412.8566, equations 12 to 14.
     """
     repeated = x.repeat_interleave(chains_per_event, 0)
-    log_weights = anneal_back(path, kernel, ladder, repeated, generator, num_steps=num_steps).log_weights
+    log_weights = climb_back(path, kernel, ladder, repeated, generator, num_steps=num_steps).log_weights
     with torch.no_grad(), frozen(path(1.0)):
         log_prob = -path(1.0)(repeated).double() - log_weights
     return log_prob.view(len(x), -1).logsumexp(1) - math.log(chains_per_event)
 
 
-def thermodynamic_integral(annealed: Annealed) -> LogPartition:
+def thermodynamic_integral(annealed: Climb) -> LogPartition:
     """log Z = log Z_0 - ∫ E_β[dE_β/dβ] dβ by the trapezoid rule over the levels of a climb, for free.
 
     Exact for chains in equilibrium and many levels. Chains that lag behind β err low on a geometric path,
@@ -178,12 +178,12 @@ def thermodynamic_integral(annealed: Annealed) -> LogPartition:
     return LogPartition(float(values.mean()), error, len(values), "low", "thermodynamic integration")
 
 
-def forward_estimate(annealed: Annealed, method: str) -> LogPartition:
+def forward_estimate(annealed: Climb, method: str) -> LogPartition:
     """log (1/n) Σ w of a climb: errs low."""
     return from_log_weights(annealed.log_weights, method)
 
 
-def reverse_estimate(annealed: Annealed, method: str) -> LogPartition:
+def reverse_estimate(annealed: Climb, method: str) -> LogPartition:
     """-log (1/n) Σ 1/w of a climb in reverse: errs high where the starts were exact events of the model."""
     return from_log_weights(annealed.log_weights, method, "high")
 
