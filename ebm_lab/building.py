@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Callback, Trainer, seed_everything
 from pytorch_lightning.callbacks import Checkpoint
@@ -92,6 +92,7 @@ def build(cfg: DictConfig) -> Built:
 
 
 def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Objective:
+    get_class(cfg.objective._target_).check_data(data)
     deferred = instantiate(cfg.objective, _partial_=True, _convert_="all")
     with refusals("objective"):
         objective: Objective = deferred(parts=parts)

@@ -159,22 +159,30 @@ class Objective(LightningModule):
         self.energy = energy
         self.energy.register_forward_pre_hook(self._count_evaluations)
 
+    @classmethod
+    def check_data(cls, data: InMemoryData) -> None:
+        """Refuse data that the method cannot train on, whatever its settings; asked before it is built.
+
+        Raises:
+            UserError: one sentence with the choices that work.
+        """
+        if data.domain not in cls.domains:
+            raise UserError(
+                f"{cls.__name__} trains on {' or '.join(sorted(cls.domains))} data, these are {data.domain}"
+            )
+        if cls.needs_labels and data.num_classes is None:
+            raise UserError(
+                f"{cls.__name__} learns from labels, and these data have none: choose data=digits, mnist, "
+                "fashion_mnist, cifar10 or gaussian_classes"
+            )
+
     def check(self, data: InMemoryData) -> None:
         """Refuse data and energies that the method cannot train on, before anything is fitted.
 
         Raises:
             UserError: one sentence with the choices that work.
         """
-        name = type(self).__name__
-        if data.domain not in self.domains:
-            raise UserError(
-                f"{name} trains on {' or '.join(sorted(self.domains))} data, these are {data.domain}"
-            )
-        if self.needs_labels and data.num_classes is None:
-            raise UserError(
-                f"{name} learns from labels, and these data have none: choose data=digits, mnist, "
-                "fashion_mnist, cifar10 or gaussian_classes"
-            )
+        self.check_data(data)
         self.adapt(data)
         check_domain("energy", self.energy, data.domain)
         check_domain("noise", self.noise, data.domain)

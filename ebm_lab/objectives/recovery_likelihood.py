@@ -141,13 +141,13 @@ class RecoveryLikelihood(Objective):
 
     def check(self, data: InMemoryData) -> None:
         """The energy must know of noise levels."""
+        super().check(data)
         if not self.energy.noise_conditional:
             raise UserError(
                 f"{type(self).__name__} needs an energy of noise levels, and {type(self.energy).__name__} is "
                 "none: choose mlp, convnet, resnet, wide_resnet or unet with conditioning=noise_level, "
                 "or one of your own with noise_conditional = True and forward(x, sigma)"
             )
-        super().check(data)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The surrogate on the batch, each event at a random level, and on chains from the level above."""
@@ -188,7 +188,7 @@ class RecoveryLikelihood(Objective):
         chains = run_chains(self.sampler, energy, energy.centre, self.num_steps, generator)
         return chains._replace(x=energy.unit * chains.x)
 
-    def true_precision(self, truth: LadderTruth) -> Float[Tensor, "levels dim dim"]:
+    def answer(self, truth: LadderTruth) -> Float[Tensor, "levels dim dim"]:
         """P_k, with the bias of the chains: none where the kernel is exact and forgets its start."""
         variances = [float(sigma) ** 2 for sigma in self.sigmas]
         return torch.stack(
