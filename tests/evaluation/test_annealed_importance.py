@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ebm_lab.energies import AnnealingPath, Energy, GeometricPath, Quadratic, path_between
-from ebm_lab.evaluation import annealing
+from ebm_lab.evaluation import annealed_importance
 from ebm_lab.evaluation.annealed_importance import (
     climb,
     climb_back,
@@ -190,7 +190,7 @@ def test_a_population_without_moves_is_importance_sampling(monkeypatch):
     """ρ = 1 never moves: without resampling w telescopes to exp(E₀ - E₁), and populations to its means."""
     x = torch.randn(60, 1, generator=generator(), dtype=torch.float64) * 2
     whole = (Parabola(WIDE)(x) - Parabola(NARROW)(x)).view(-1, 6)
-    monkeypatch.setattr(annealing, "RESAMPLE_BELOW", 0.0)
+    monkeypatch.setattr(annealed_importance, "RESAMPLE_BELOW", 0.0)
     for population in (1, 6):
         climbed = climb(
             Precisions(draws=x), Autoregression(1.0), Ladder(sigmoid(7)), 60, None, population=population

@@ -15,7 +15,7 @@ from ebm_lab.samplers import (
     Independence,
     Langevin,
     Level,
-    climb,
+    anneal,
     noise_levels,
     run_chains,
     temperature_levels,
@@ -67,7 +67,7 @@ def test_both_conventions_inflate_the_variance_as_known_at_every_level(conventio
 
     start = torch.zeros(n // 2, 2, dtype=F64)
     kernel = Langevin(share * 0.2 * 0.5**2)
-    end = climb(kernel, noise_levels(Noised(), sigmas), start, 100, generator, on_arrival=look)
+    end = anneal(kernel, noise_levels(Noised(), sigmas), start, 100, generator, on_arrival=look)
     for sigma, x in zip(sigmas, [*seen[1:], end.x], strict=True):
         assert abs(x.square().mean().item() / (inflation * sigma**2) - 1) < 4 * math.sqrt(2 / n)
     assert end.acceptance is None and start.eq(0).all()
@@ -77,7 +77,7 @@ def test_temperatures_are_a_ladder_too(generator):
     # Started at T = 9 and cooled: the last level's law, with the acceptance of one scaled problem at each.
     n = 10_000
     x = 3 * torch.randn(n, 2, generator=generator, dtype=F64)
-    end = climb(
+    end = anneal(
         MALA(0.5), temperature_levels(Noised(), [9.0, 9 ** (2 / 3), 9 ** (1 / 3), 1.0]), x, 30, generator
     )
     assert abs(end.x.square().mean().item() - 1) < 4 * math.sqrt(2 / (2 * n))
@@ -105,7 +105,7 @@ def test_annealed_importance_weights_are_unbiased(generator):
         log_w.add_(energies[k](x) - energies[k + 1](x))
         return x
 
-    climb(HMC(1.0, 1), [Level(e) for e in energies[1:]], x, 1, generator, on_arrival=weigh)
+    anneal(HMC(1.0, 1), [Level(e) for e in energies[1:]], x, 1, generator, on_arrival=weigh)
     w = log_w.exp()
     assert abs(w.mean().item() - 0.5) < 4 * w.std().item() / math.sqrt(len(w))
 
@@ -116,26 +116,26 @@ def test_a_level_may_depend_on_where_the_chains_arrive():
         return Level(lambda y: 0.5 * (y - 2 * x).flatten(1).square().sum(1))
 
     x = torch.full((1, 1), 3.0, dtype=F64)
-    assert climb(Langevin(1.0, 0.0), [pulled, pulled], x, 1, None).x.item() == 12.0
+    assert anneal(Langevin(1.0, 0.0), [pulled, pulled], x, 1, None).x.item() == 12.0
 
 
 def test_one_level_is_a_run_of_chains_and_arrivals_may_move():
     x, energy = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=F64), Noised()
     generators = [torch.Generator().manual_seed(1) for _ in range(2)]
-    end = climb(MALA(0.1), [Level(energy)], x, 3, generators[0], on_arrival=lambda k, x: 2 * x + k)
+    end = anneal(MALA(0.1), [Level(energy)], x, 3, generators[0], on_arrival=lambda k, x: 2 * x + k)
     assert torch.equal(end.x, run_chains(MALA(0.1), energy, 2 * x, 3, generators[1]).x)
 
 
 def test_a_kernel_that_adapts_does_so_at_every_level(generator):
     x = torch.randn(50, 2, generator=generator, dtype=F64)
     kernel = DualAveraging(MALA(1e-4), 0.574, num_adapt=100)
-    end = climb(kernel, [Level(Noised().given(sigma=s)) for s in (1.0, 30.0)], x, 50, generator)
+    end = anneal(kernel, [Level(Noised().given(sigma=s)) for s in (1.0, 30.0)], x, 50, generator)
     assert (end.acceptance - 0.574).abs().max() < 0.15  # 100 steps from so small a start; 0.999 unadapted
 
 
 def test_what_cannot_be_annealed_is_refused():
     x = torch.zeros(1, 2, dtype=F64)
     with pytest.raises(UserError, match="at least one level"):
-        climb(Langevin(0.1), [], x, 1, None)
+        anneal(Langevin(0.1), [], x, 1, None)
     with pytest.raises(UserError, match="Independence has no step that could be scaled"):
-        climb(Independence(StandardGaussian((2,))), noise_levels(Noised(), (2.0, 1.0)), x, 1, None)
+        anneal(Independence(StandardGaussian((2,))), noise_levels(Noised(), (2.0, 1.0)), x, 1, None)
