@@ -99,7 +99,7 @@ def _train(cfg: DictConfig, folder: RunFolder, about: dict[str, Any], built: Bui
         if not _is_finished(trainer, built, saved):
             trainer.fit(built.objective, datamodule=built.data, ckpt_path=checkpoint if saved else None)
         else:
-            built.objective.load_state_dict(saved["state_dict"])
+            built.objective.restore(saved)
         if not trainer.is_global_zero:
             return {}
         log.info("trained for %.0f s; evaluating", time.monotonic() - begun)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -17,9 +18,11 @@ class Noise(nn.Module, ABC):
 
     Attributes:
         shape: shape of one event, without the batch axis.
+        has_full_support: q(x) > 0 everywhere; False where the density has an edge.
     """
 
     shape: tuple[int, ...]
+    has_full_support: ClassVar[bool] = True
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()

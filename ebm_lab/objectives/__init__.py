@@ -2,6 +2,7 @@
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
@@ -14,6 +15,7 @@ __all__ = [
     "ContrastiveDivergence",
     "DenoisingScoreMatching",
     "GaussianTruth",
+    "JarzynskiLikelihood",
     "KnownTruth",
     "NoiseContrastiveEstimation",
     "Objective",

@@ -22,18 +22,21 @@ def likelihood_surrogate(
     x: Float[Tensor, "batch *shape"],
     x_model: Float[Tensor, "num *shape"],
     energy_penalty: float = 0.0,
+    weights: Float[Tensor, " num"] | None = None,
 ) -> Phases:
     """mean E(x) - mean E(x_model) + α (mean E(x)² + mean E(x_model)²), x_model held constant.
 
     With x_model ~ p_θ its gradient is that of the negative log-likelihood, ∇ E_data[E] - ∇ E_model[E]; its
-    value is no likelihood and hovers near 0. α > 0 keeps energies near 0 and biases the optimum.
+    value is no likelihood and hovers near 0. α > 0 keeps energies near 0 and biases the optimum. With
+    `weights`, which sum to 1, means over x_model are Σ_i w_i.
 
     Cost: one forward and one parameter gradient on batch + num events.
     Reference: Younes 1999; Hinton 2002; the penalty is Du & Mordatch 2019, arXiv 1903.08689.
     """
     energies = energy(torch.cat([x, x_model.detach()]))
     positive, negative = energies[: len(x)], energies[len(x) :]
-    loss = positive.mean() - negative.mean()
+    expected = torch.mean if weights is None else weights.dot
+    loss = positive.mean() - expected(negative)
     if energy_penalty:
-        loss = loss + energy_penalty * (positive.square().mean() + negative.square().mean())
+        loss = loss + energy_penalty * (positive.square().mean() + expected(negative.square()))
     return Phases(loss, positive.detach(), negative.detach())

@@ -435,6 +435,14 @@ class Objective(LightningModule):
         self._generator, self._saved_generator = None, mine["generator"]
         self.load_chain_state(mine["chains"])
 
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """What a trained run is looked at with: weights, counts, and the chains of its first process."""
+        self.load_state_dict(checkpoint["state_dict"])
+        saved = checkpoint["objective"]
+        self.iteration = saved["iteration"]
+        self.energy_evaluations = saved["energy_evaluations"]
+        self.load_chain_state(saved["ranks"][0]["chains"])
+
     def gather(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
         """What every process has, in the order of their ranks."""
         if self.trainer.world_size == 1:
