@@ -95,7 +95,7 @@ def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Object
         objective.check(data)
         preparing = seeded_generator(cfg.seed, PREPARING, device=data.train_x.device)
         with objective.drawing_from(preparing), objective.uncounted():
-            objective.fit_densities(data.train_x)
+            objective.fit_densities(data.train_x, data.train_labels)
             _check_model(objective.model(), data)
             objective.prepare(data.train_x)
     return objective

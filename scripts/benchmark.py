@@ -293,9 +293,10 @@ def kernels(sizes: Sizes, device: torch.device) -> Table:
 
 
 def point_overrides(sizes: Sizes) -> list[str]:
-    """The default 2-D data and network."""
+    """The default 2-D data, labelled by their modes, and the default network."""
     return [
         "logger=none",
+        "+data.labelled=true",
         f"energy.width={sizes.width}",
         f"data.batch_size={sizes.batch}",
         f"data.num_train={sizes.num}",
@@ -303,13 +304,14 @@ def point_overrides(sizes: Sizes) -> list[str]:
 
 
 def image_overrides(sizes: Sizes, folder: Path) -> list[str]:
-    """White noise of 256 levels as images, and the convolutional network."""
+    """White noise of 256 levels as images of two classes, and the convolutional network."""
     path = folder / "images.npz"
     shape = (sizes.num_images, 1, sizes.side, sizes.side)
-    np.savez(path, x=np.random.default_rng(SEED).integers(256, size=shape, dtype=np.uint8))
+    pixels = np.random.default_rng(SEED).integers(256, size=shape, dtype=np.uint8)
+    np.savez(path, x=pixels, y=np.arange(len(pixels)) % 2)
     return [
-        "logger=none", "data=npz", f"data.path={path}", "data.domain=image", "data.levels=256",
-        "energy=convnet", "evaluation=images", f"data.batch_size={sizes.image_batch}",
+        "logger=none", "data=npz", f"data.path={path}", "data.label_key=y", "data.domain=image",
+        "data.levels=256", "energy=convnet", "evaluation=images", f"data.batch_size={sizes.image_batch}",
     ]  # fmt: skip
 
 

@@ -13,12 +13,18 @@ from ebm_lab.building import build
 from ebm_lab.callbacks import Budget
 from ebm_lab.cli import CONFIGS
 from ebm_lab.energies import Energy
+from ebm_lab.errors import UserError
+from ebm_lab.objectives import Objective
 
 DATA = {
     "eight_gaussians": ["data=eight_gaussians", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
     "gaussian": ["data=gaussian", "data.dim=3", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
+    "gaussian_classes": [
+        "data=gaussian_classes", "data.num_train=100", "data.num_val=20", "data.num_test=20"
+    ],
     "digits": ["data=digits"],
-}
+}  # fmt: skip
+LABELLED = {"gaussian_classes", "digits"}
 NEEDS_A_FILE = {"npz", "folder"}
 
 
@@ -88,8 +94,31 @@ def take_steps(cfg, iterations: int = 2):
     return built
 
 
-@pytest.mark.parametrize("data", DATA)
-@pytest.mark.parametrize("objective", options("objective"))
+def method_of(objective: str) -> type[Objective]:
+    return get_class(compose(f"objective={objective}").objective._target_)
+
+
+STEPS = [
+    (objective, data)
+    for objective in options("objective")
+    for data in DATA
+    if data in LABELLED or not method_of(objective).needs_labels
+]
+REFUSALS = [
+    (objective, data)
+    for objective in options("objective")
+    for data in DATA
+    if method_of(objective).needs_labels and data not in LABELLED
+]
+
+
+@pytest.mark.parametrize(("objective", "data"), REFUSALS)
+def test_what_learns_from_labels_refuses_data_without(objective, data):
+    with pytest.raises(UserError, match="learns from labels, and these data have none: choose data=digits"):
+        build(compose(f"objective={objective}", *DATA[data], "data.batch_size=16"))
+
+
+@pytest.mark.parametrize(("objective", "data"), STEPS)
 def test_every_objective_steps_on_every_kind_of_data(objective, data):
     cfg = compose(f"objective={objective}", *DATA[data], "data.batch_size=16")
     before = {k: v.clone() for k, v in build(cfg).objective.state_dict().items()}
@@ -111,7 +140,8 @@ def test_every_objective_steps_on_every_kind_of_data(objective, data):
 
 @pytest.mark.parametrize("objective", options("objective"))
 def test_every_objective_leaves_a_model_that_answers(objective):
-    built = build(compose(f"objective={objective}", *DATA["eight_gaussians"], "data.batch_size=16"))
+    data = "gaussian_classes" if method_of(objective).needs_labels else "eight_gaussians"
+    built = build(compose(f"objective={objective}", *DATA[data], "data.batch_size=16"))
     method, generator = built.objective, torch.Generator().manual_seed(0)
     model = method.model()
     assert isinstance(model, Energy)
@@ -133,7 +163,7 @@ def test_every_objective_leaves_a_model_that_answers(objective):
 
 def compose_truth(objective: str, *overrides: str):
     """The objective on the smallest of its closed-form problems."""
-    method = get_class(compose(f"objective={objective}").objective._target_)
+    method = method_of(objective)
     posed = method.truth.posed(method.truth.sizes[0])
     sampler = ["sampler=langevin", "sampler.step_size=0.1"]
     return compose(*sampler, *posed, *method.truth_overrides, f"objective={objective}", *overrides)
@@ -169,9 +199,10 @@ def _slope_in_standard_errors(cfg, factor: float) -> float:
     loader, slopes = iter(built.data.train_dataloader()), []
     for _ in range(24):
         batch = next(loader)
-        warm = 12 if hasattr(method, "buffer") else 1  # persistent chains must forget where they started
-        for _ in range(warm if not slopes else 1):
-            loss = loss_of(batch._replace(x=batch.x.double()))
+        batch = batch._replace(x=batch.x.double())
+        loss = loss_of(batch)
+        for _ in range(11 if method.chain_state() and not slopes else 0):
+            loss = loss_of(batch)  # persistent chains must forget where they started
         gradients = torch.autograd.grad(loss, list(direction))
         slopes.append(sum((g * t).sum() for g, t in zip(gradients, direction.values(), strict=True)))
     slopes = torch.stack(slopes)

@@ -23,9 +23,10 @@ class DensityData(InMemoryData):
         batch_size: training events per iteration and process.
         seed: of the draws, at least 0; the same data whatever the run's seed.
         order_seed: of the order of training batches.
+        labelled: label each event with the component of the mixture that it was drawn from.
 
     Raises:
-        ValueError: a number outside of its range, or a density of another dimension.
+        ValueError: a number outside of its range, a density of another dimension, or labels of no mixture.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class DensityData(InMemoryData):
         num_test: int = 10_000,
         batch_size: int = 256,
         seed: int = 0,
+        labelled: bool = False,
     ) -> None:
         super().__init__(
             shape=shape, batch_size=batch_size, order_seed=order_seed, domain="real", density=density
@@ -49,6 +51,12 @@ class DensityData(InMemoryData):
                 f"dim must be that of the density and the only axis of shape, got dim={dim}, "
                 f"shape={list(self.shape)} and a density on {density.dim} coordinates"
             )
+        if labelled and not hasattr(density, "sample_labelled"):
+            raise ValueError(
+                f"labels are the components of a mixture, and {type(density).__name__} has none: choose "
+                "data=gaussian_classes or gaussian_mixture, or labelled=false"
+            )
+        self.labelled = labelled
         self.num_train = check_integer("num_train", num_train, at_least=1)
         self.num_val = check_integer("num_val", num_val, at_least=1)
         self.num_test = check_integer("num_test", num_test, at_least=1)
@@ -57,8 +65,11 @@ class DensityData(InMemoryData):
     def load(self) -> Splits:
         """Draw in float64 on the CPU: the same data on every device."""
         sizes = (self.num_train, self.num_val, self.num_test)
-        draws = [
-            self.density.sample(num, seeded_generator(self.seed, split), torch.float64).float()
-            for split, num in enumerate(sizes)
-        ]
-        return Splits(*(Batch(x) for x in draws), source=f"{type(self.density).__name__} draws")
+        draws = [self._draw(num, seeded_generator(self.seed, split)) for split, num in enumerate(sizes)]
+        return Splits(*draws, source=f"{type(self.density).__name__} draws")
+
+    def _draw(self, num: int, generator: torch.Generator) -> Batch:
+        if not self.labelled:
+            return Batch(self.density.sample(num, generator, torch.float64).float())
+        x, label = self.density.sample_labelled(num, generator, torch.float64)
+        return Batch(x.float(), label)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ebm_lab.data.checks import check_points, check_positive
@@ -103,9 +103,15 @@ class GaussianMixture(Density):
         self, num: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "num dim"]:
         """Draw k with weight w_k, then μ_k + L_k z."""
+        return self.sample_labelled(num, generator, dtype)[0]
+
+    def sample_labelled(
+        self, num: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "num dim"], Int[Tensor, " num"]]:
+        """The same draws and the component k of each."""
         k = draw_indices(self.weights, num, generator)
         z = normal_like(num, self.dim, generator, dtype)
-        return self.means.to(z)[k] + (self._cholesky.to(z)[k] @ z[:, :, None]).squeeze(2)
+        return self.means.to(z)[k] + (self._cholesky.to(z)[k] @ z[:, :, None]).squeeze(2), k
 
     def log_prob(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """log p(x) in nats."""
@@ -166,9 +172,15 @@ class IsotropicMixture(Density):
         self, num: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> Float[Tensor, "num dim"]:
         """Draw k with weight w_k, then μ_k + s_k z."""
+        return self.sample_labelled(num, generator, dtype)[0]
+
+    def sample_labelled(
+        self, num: int, generator: torch.Generator, dtype: torch.dtype = torch.float32
+    ) -> tuple[Float[Tensor, "num dim"], Int[Tensor, " num"]]:
+        """The same draws and the component k of each."""
         k = draw_indices(self.weights, num, generator)
         z = normal_like(num, self.dim, generator, dtype)
-        return self.means.to(z)[k] + self.scales.to(z)[k, None] * z
+        return self.means.to(z)[k] + self.scales.to(z)[k, None] * z, k
 
     def log_prob(self, x: Float[Tensor, "batch dim"]) -> Float[Tensor, " batch"]:
         """log p(x) in nats."""

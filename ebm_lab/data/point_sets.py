@@ -1,4 +1,4 @@
-"""The named densities on the plane, and a random Gaussian of any dimension.
+"""The named densities on the plane, a random Gaussian and overlapping classes of any dimension.
 
 Sets of points: modes on a circle or a grid. Sets of curves (rings, spirals, moons, ...): the uniform law on
 the curve convolved with N(0, scale² I), written as a mixture of round Gaussians whose centres lie 0.8 scale
@@ -102,6 +102,25 @@ def random_gaussian(dim: int, smallest: float = 0.5, largest: float = 2.0, seed:
     q = torch.linalg.qr(normal).Q
     covariance = (q * eigenvalues) @ q.T
     return Gaussian(torch.zeros(dim, dtype=torch.float64), (covariance + covariance.T) / 2)
+
+
+def gaussian_classes(dim: int, radius: float = 1.2) -> IsotropicMixture:
+    """Three overlapping classes: round Gaussians of weights .5, .3, .2 and deviations .6, .8, 1.
+
+    Their means lie on a circle in the first two coordinates. Weights, means and deviations all differ, so
+    that log p(y | x) = log w_y + log N(x; μ_y, s_y² I) + const is not linear in x.
+
+    Args:
+        dim: number of coordinates, at least 2.
+        radius: of the circle, positive.
+
+    Raises:
+        ValueError: a number outside of its range.
+    """
+    check_integer("dim", dim, at_least=2)
+    means = np.zeros((3, dim))
+    means[:, :2] = check_positive("radius", radius) * _on_circle(2 * math.pi * np.arange(3) / 3)
+    return IsotropicMixture([0.5, 0.3, 0.2], torch.from_numpy(means), [0.6, 0.8, 1.0])
 
 
 def _round_modes(means: Points, scale: float) -> IsotropicMixture:

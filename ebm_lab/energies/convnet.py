@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
+from ebm_lab.energies.network import NetworkEnergy
 
 
-class ConvNet(Energy):
+class ConvNet(NetworkEnergy):
     """E(x) = network(x) + E₀(x): 3×3 convolutions, halving the resolution after the first, then a linear map.
 
     No normalisation layer: a batch norm would make ∂E(x_i)/∂x_j ≠ 0.
@@ -55,7 +54,3 @@ class ConvNet(Energy):
         layers += [nn.Flatten(), nn.Linear(num_in * height * width, hidden), activation_layer(activation)]
         self.network = nn.Sequential(*layers, nn.Linear(hidden, 1))
         self.base = base
-
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)

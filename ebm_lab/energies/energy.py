@@ -50,7 +50,8 @@ class Energy(nn.Module, ABC):
 class Conditioned(Energy):
     """An energy with its condition bound: x -> E(x | condition).
 
-    A condition is one number or label for all events, shape (); it moves with the module.
+    A condition is one number or label for all events, shape (), or one for each event of the batch that it
+    will see, shape (batch,); it moves with the module.
     """
 
     def __init__(self, energy: Energy, condition: Mapping[str, Tensor | float]) -> None:

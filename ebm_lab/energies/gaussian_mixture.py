@@ -6,13 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.classifier import ClassifierEnergy
 
 
-class GaussianMixtureEnergy(Energy):
+class GaussianMixtureEnergy(ClassifierEnergy):
     """E(x) = -log Σ_k exp(a_k - ½ ‖(x - μ_k) / s_k‖²), with log Z = log Σ_k exp(a_k) (2π)^{d/2} Π_j s_kj.
 
-    The heights a_k are free: the energy is unnormalised, as every energy here, though its log Z is known.
+    The heights a_k are free: the energy is unnormalised, as every energy here, though its log Z is known. Its
+    terms are the logits of a classifier whose classes are the components.
 
     Args:
         shape: shape of one event; it is flattened into d numbers.
@@ -27,22 +28,21 @@ class GaussianMixtureEnergy(Energy):
     def __init__(
         self, shape: tuple[int, ...], *, num_components: int = 16, spread: float = 2.0, seed: int = 0
     ) -> None:
-        super().__init__()
         if num_components < 1 or spread <= 0:
             raise ValueError(
                 f"num_components must be at least 1 and spread positive, got {num_components} and {spread}"
             )
-        self.shape = tuple(shape)
+        super().__init__(shape, num_classes=num_components)
         dim = math.prod(self.shape)
         means = torch.randn(num_components, dim, generator=torch.Generator().manual_seed(seed))
         self.means = nn.Parameter(spread * means)
         self.heights = nn.Parameter(torch.zeros(num_components))
         self.log_scales = nn.Parameter(torch.zeros(num_components, dim))
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """-log Σ_k exp(a_k - ½ ‖(x - μ_k) / s_k‖²)."""
+    def class_logits(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch components"]:
+        """a_k - ½ ‖(x - μ_k) / s_k‖²."""
         z = (x.flatten(1)[:, None] - self.means) * torch.exp(-self.log_scales)
-        return -torch.logsumexp(self.heights - 0.5 * z.square().sum(2), 1)
+        return self.heights - 0.5 * z.square().sum(2)
 
     def log_partition(self) -> Float[Tensor, ""]:
         """log Σ_k exp(a_k) (2π)^{d/2} Π_j s_kj."""

@@ -2,16 +2,15 @@
 
 import math
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.network import NetworkEnergy
 
 
-class MLP(Energy):
+class MLP(NetworkEnergy):
     """E(x) = network(x) + E₀(x), a multilayer perceptron with a scalar output and an optional base energy.
 
     Args:
@@ -45,7 +44,3 @@ class MLP(Energy):
             layers += [nn.Linear(num_in, num_out), activation_layer(activation)]
         self.network = nn.Sequential(*layers, nn.Linear(width, 1))
         self.base = base
-
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)

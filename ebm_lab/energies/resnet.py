@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
+from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.residual_block import ResidualBlock, halved
 from ebm_lab.energies.spectral_norm import normalise
 
 
-class ResNet(Energy):
+class ResNet(NetworkEnergy):
     """E(x) = w · Σ_positions h(x) + b + E₀(x): residual blocks, a sum over all positions, a linear map.
 
     Each entry of `channels` is a stage of residual blocks that ends in a 2×2 average pool.
@@ -73,10 +73,6 @@ class ResNet(Energy):
         if spectral_norm:
             normalise(self.network, but=last)
         self.base = base
-
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)
 
 
 class _SumOverPositions(nn.Module):

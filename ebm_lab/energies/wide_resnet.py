@@ -1,19 +1,18 @@
 """A wide residual energy for images of any size."""
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
 from ebm_lab.energies.images import image_shape
+from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.residual_block import ResidualBlock
 
 _CHANNELS, _STRIDES = (16, 32, 64), (1, 2, 2)  # of the three stages, at width 1
 
 
-class WideResNet(Energy):
+class WideResNet(NetworkEnergy):
     """E(x) = w · mean_positions h(x) + b + E₀(x), h of a WRN-depth-width without normalisation.
 
     A 3×3 convolution to 16 channels, three stages of (depth - 4) / 6 residual blocks with 16, 32 and 64 times
@@ -33,7 +32,7 @@ class WideResNet(Energy):
     Cost: with 28×28 grey images, the defaults and 128 events 65 ms for E and ∇E on one CPU core, where
         `ConvNet` takes 30.
     Notes: 1. Smooth activations by default, where the papers have (leaky) ReLUs. 2. One scalar in the place
-        of the classes' logits. 3. No dropout.
+        of the classes' logits, which `objective=jem` puts back. 3. No dropout.
     Reference: Zagoruyko & Komodakis 2016, Wide Residual Networks, arXiv 1605.07146, table 1; as an energy
     Grathwohl et al. 2020, Your Classifier is Secretly an Energy Based Model, arXiv 1912.03263.
     """
@@ -64,7 +63,3 @@ class WideResNet(Energy):
         layers += [activation_layer(activation), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(num_in, 1)]
         self.network = nn.Sequential(*layers)
         self.base = base
-
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x)."""
-        return plus_base(self.network(x).squeeze(1), self.base, x)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ebm_lab.errors import UserError
@@ -15,58 +15,83 @@ from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
 class LowRankMixture(Noise):
     """q(x) = Σ_k w_k N(x; μ_k, W_k W_kᵀ + diag(d_k)), fitted to clusters of the data.
 
-    k-means splits the data; each cluster gives one component: its share w_k, its mean, its `rank` largest
-    principal directions as W_k, and as d_k what variance they leave in each coordinate, plus the ridge. The
-    diagonal of a component's covariance is that of its cluster, plus the ridge.
+    k-means splits the data, or their labels do; each cluster gives one component: its share w_k, its mean,
+    its `rank` largest principal directions as W_k, and as d_k what variance they leave in each coordinate,
+    plus the ridge. The diagonal of a component's covariance is that of its cluster, plus the ridge.
 
     Args:
         shape: shape of one event.
-        num_components: clusters, at least 1.
+        num_components: clusters, at least 1; None: the classes of labelled data.
         rank: principal directions a component, at least 1 and less than the number of features.
         ridge: added to every variance, in squared data units, positive.
         seed: of the clustering.
 
     Raises:
         ValueError: a number outside of its range.
-        UserError: `fit` on data that are not finite, or fewer than twice as many as components.
+        UserError: a fit on data that are not finite, fewer than twice as many as components, or without the
+            labels that are the clusters.
         RuntimeError: use before `fit`.
     Cost: num_components · rank · d operations per event.
     Reference: Tipping & Bishop, Mixtures of probabilistic principal component analysers, Neural Comput.
-        1999; here with hard assignments and a diagonal in the place of the isotropic rest.
+        1999; here with hard assignments and a diagonal in the place of the isotropic rest. By classes it is
+        the start of chains of Yang & Ji 2021, JEM++, arXiv 2109.09032, there with full covariances.
     """
 
     def __init__(
         self,
         shape: Sequence[int],
-        num_components: int = 50,
+        num_components: int | None = 50,
         rank: int = 30,
         ridge: float = 1e-4,
         seed: int = 0,
     ) -> None:
         super().__init__(shape)
         features = math.prod(self.shape)
-        if num_components < 1 or not 1 <= rank < features:
+        if (num_components is not None and num_components < 1) or not 1 <= rank < features:
             raise ValueError(
                 f"num_components must be at least 1 and rank in [1, {features - 1}], got {num_components} "
                 f"and {rank}"
             )
         if check_ridge(ridge) == 0:
             raise ValueError("ridge must be positive: clusters are flat in some coordinates")
-        self.num_components, self.rank, self.ridge, self.seed = num_components, rank, ridge, seed
-        self.register_buffer("log_weights", torch.zeros(num_components))
-        self.register_buffer("means", torch.zeros(num_components, features))
-        self.register_buffer("factors", torch.zeros(num_components, features, rank))
-        self.register_buffer("variances", torch.ones(num_components, features))
-        self.register_buffer("projections", torch.zeros(num_components, features, rank))
-        self.register_buffer("log_dets", torch.zeros(num_components))
+        self.rank, self.ridge, self.seed = rank, ridge, seed
+        self.by_class = num_components is None
         self.register_buffer("fitted", torch.tensor(False))
+        self._make_room(num_components or 0, torch.empty(0))
+
+    def _make_room(self, num_components: int, like: Tensor) -> None:
+        features = math.prod(self.shape)
+        self.num_components = num_components
+        for name, shape in {
+            "log_weights": (num_components,),
+            "means": (num_components, features),
+            "factors": (num_components, features, self.rank),
+            "variances": (num_components, features),
+            "projections": (num_components, features, self.rank),
+            "log_dets": (num_components,),
+        }.items():
+            self.register_buffer(name, like.new_zeros(shape))
 
     def fit(self, x: Float[Tensor, "batch *shape"]) -> None:
         """Cluster the data and describe each cluster."""
+        if self.by_class:
+            raise UserError(
+                "this noise is a mixture of the data's classes, and these data have no labels: choose "
+                "noise=mixture"
+            )
         flat = check_data(self, x)
         if len(flat) < 2 * self.num_components:
             raise UserError(f"{len(flat)} events are too few for num_components={self.num_components}")
-        labels = self._clusters(flat)
+        self._describe_all(flat, self._clusters(flat))
+
+    def fit_labelled(self, x: Float[Tensor, "batch *shape"], label: Int[Tensor, " batch"] | None) -> None:
+        """Describe each class, where classes are the clusters."""
+        if not self.by_class or label is None:
+            return self.fit(x)
+        self._make_room(int(label.max()) + 1, self.means)
+        return self._describe_all(check_data(self, x), label.cpu())
+
+    def _describe_all(self, flat: Float[Tensor, "num features"], labels: Int[Tensor, " num"]) -> None:
         for k in range(self.num_components):
             self._describe(k, flat[labels == k], len(flat))
         self.fitted.fill_(True)
@@ -79,9 +104,10 @@ class LowRankMixture(Noise):
 
     def _describe(self, k: int, cluster: Float[Tensor, "members features"], num: int) -> None:
         if len(cluster) < 2:
-            raise UserError(
-                f"a cluster holds {len(cluster)} events: set num_components below {self.num_components}"
+            mend = (
+                "choose noise=mixture" if self.by_class else f"set num_components below {self.num_components}"
             )
+            raise UserError(f"a cluster holds {len(cluster)} events: {mend}")
         mean = cluster.mean(0)
         covariance = (cluster - mean).T @ (cluster - mean) / len(cluster)
         values, vectors = torch.linalg.eigh(covariance)
@@ -94,7 +120,23 @@ class LowRankMixture(Noise):
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent draws μ_k + W_k z + √d_k z', k drawn with probability w_k."""
         check_fitted(self)
-        k = torch.multinomial(self.log_weights.exp(), num, replacement=True, generator=generator)
+        return self._of_components(
+            torch.multinomial(self.log_weights.exp(), num, replacement=True, generator=generator), generator
+        )
+
+    def sample_labelled(
+        self, label: Int[Tensor, " num"], generator: torch.Generator | None
+    ) -> Float[Tensor, "num *shape"]:
+        """μ_k + W_k z + √d_k z' of the label's class k, where classes are the components."""
+        if not self.by_class:
+            return self.sample(len(label), generator)
+        check_fitted(self)
+        return self._of_components(label, generator)
+
+    def _of_components(
+        self, k: Int[Tensor, " num"], generator: torch.Generator | None
+    ) -> Float[Tensor, "num *shape"]:
+        num = len(k)
         like = {"generator": generator, "device": self.means.device, "dtype": self.means.dtype}
         z, rest = torch.randn(num, self.rank, **like), torch.randn(num, self.means.shape[1], **like)
         x = self.means[k] + self.variances[k].sqrt() * rest

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ebm_lab.errors import UserError
@@ -40,6 +40,16 @@ class Noise(nn.Module, ABC):
 
     def fit(self, x: Float[Tensor, "batch *shape"]) -> None:
         """Fit the density to data; without parameters there is nothing to fit."""
+
+    def fit_labelled(self, x: Float[Tensor, "batch *shape"], label: Int[Tensor, " batch"] | None) -> None:
+        """Fit to data with their classes, or None where they have none; most densities look at x alone."""
+        self.fit(x)
+
+    def sample_labelled(
+        self, label: Int[Tensor, " num"], generator: torch.Generator | None
+    ) -> Float[Tensor, "num *shape"]:
+        """A draw for each label: of its class, where the density knows classes."""
+        return self.sample(len(label), generator)
 
     def flat(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch features"]:
         """The events as vectors; refuses events of another shape, which would broadcast."""

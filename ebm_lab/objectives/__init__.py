@@ -3,7 +3,9 @@
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
+from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
+from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
@@ -12,10 +14,12 @@ from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 
 __all__ = [
+    "ClassesTruth",
     "ContrastiveDivergence",
     "DenoisingScoreMatching",
     "GaussianTruth",
     "JarzynskiLikelihood",
+    "JointEnergyModel",
     "KnownTruth",
     "NoiseContrastiveEstimation",
     "Objective",

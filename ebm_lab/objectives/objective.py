@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 
@@ -80,6 +80,7 @@ class Objective(LightningModule):
 
     Class attributes (what the method accepts and how it is judged):
         domains: kinds of data, of real, image, binary and categorical.
+        needs_labels: the loss reads the class of each event, so data without labels are refused.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
         minimal_batch: smallest batch on which the loss is defined.
         has_held_out_loss: the loss means something on data that were not trained on.
@@ -94,6 +95,7 @@ class Objective(LightningModule):
     """
 
     domains: ClassVar[frozenset[str]] = frozenset({"real", "image"})
+    needs_labels: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
     minimal_batch: ClassVar[int] = 1
     has_held_out_loss: ClassVar[bool] = False
@@ -107,7 +109,7 @@ class Objective(LightningModule):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.energy = parts.energy
+        self.take(parts.energy)
         self.noise = parts.noise
         self.sampler = parts.sampler
         self.optimization = parts.optimizer
@@ -119,7 +121,6 @@ class Objective(LightningModule):
         self._generator: torch.Generator | None = None
         self._borrowed: torch.Generator | None = None
         self._saved_generator: dict[str, Any] | None = None
-        self.energy.register_forward_pre_hook(self._count_evaluations)
 
     # --- what a method writes -------------------------------------------------------------------
 
@@ -135,6 +136,18 @@ class Objective(LightningModule):
         """The loss that is judged on held-out data: the first player's, unless a method has a better one."""
         return next(iter(self.players().values())).loss(batch)
 
+    def adapt(self, data: InMemoryData) -> None:
+        """Give the networks what only the data know, such as the number of classes.
+
+        Called once, before anything is fitted and before optimizers exist, and in the same way for a run that
+        is resumed or loaded: what is drawn here must be a function of `seed`.
+        """
+
+    def take(self, energy: Energy) -> None:
+        """Train this energy, and count its evaluations."""
+        self.energy = energy
+        self.energy.register_forward_pre_hook(self._count_evaluations)
+
     def check(self, data: InMemoryData) -> None:
         """Refuse data and energies that the method cannot train on, before anything is fitted.
 
@@ -146,6 +159,12 @@ class Objective(LightningModule):
             raise UserError(
                 f"{name} trains on {' or '.join(sorted(self.domains))} data, these are {data.domain}"
             )
+        if self.needs_labels and data.num_classes is None:
+            raise UserError(
+                f"{name} learns from labels, and these data have none: choose data=digits, mnist, "
+                "fashion_mnist, cifar10 or gaussian_classes"
+            )
+        self.adapt(data)
         if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
                 f"{name} differentiates the score, and the Hessian of this energy is zero almost everywhere: "
@@ -160,12 +179,12 @@ class Objective(LightningModule):
                     f"{self.minimal_batch}"
                 )
 
-    def fit_densities(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Fit noise and base terms to events of the law that the method learns."""
+    def fit_densities(self, x: Float[Tensor, "num *shape"], label: Int[Tensor, " num"] | None = None) -> None:
+        """Fit noise and base terms to events, with their classes, of the law that the method learns."""
         x = self.corrupted(x)
         for module in self.modules():
             if isinstance(module, Noise):
-                module.fit(x)
+                module.fit_labelled(x, label)
 
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Look at the training data once, before the first step, with everything fitted."""
@@ -210,8 +229,25 @@ class Objective(LightningModule):
         model = self.model()
         if not isinstance(model, Energy):
             raise UserError(f"{type(self).__name__} leaves no energy: it must write its own generate")
-        x = run_chains(kernel, model, self.noise.sample(num, generator), num_steps, generator).x
+        return self.walk_and_jump(model, self.noise.sample(num, generator), kernel, num_steps, generator)
+
+    def walk_and_jump(
+        self,
+        model: Energy,
+        start: Float[Tensor, "num *shape"],
+        kernel: Kernel,
+        num_steps: int,
+        generator: torch.Generator,
+    ) -> Float[Tensor, "num *shape"]:
+        """Chains on the model and, where noise was added to the data, the jump that ends them."""
+        x = run_chains(kernel, model, start, num_steps, generator).x
         return denoise(model, x, self.sigma) if self.sigma else x
+
+    def conditional_samples(
+        self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator
+    ) -> Float[Tensor, "classes num *shape"] | None:
+        """`num` samples of each class, where the model has classes; they are pictured one row a class."""
+        return None
 
     # These speak of a GaussianTruth; a method with another `truth` overrides `known_truth` and `place`.
 

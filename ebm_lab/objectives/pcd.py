@@ -12,7 +12,7 @@ from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
-from ebm_lab.samplers import Independence, ReplayBuffer, run_chains
+from ebm_lab.objectives.persistent_chains import PersistentChains
 
 
 class PersistentContrastiveDivergence(Objective):
@@ -52,70 +52,28 @@ class PersistentContrastiveDivergence(Objective):
     ) -> None:
         super().__init__(parts)
         check_chain_length(num_steps, energy_penalty)
-        if num_chains < 1:
-            raise ValueError(f"num_chains must be at least 1, got {num_chains}")
-        if not 0 <= restart_fraction <= 1:
-            raise ValueError(f"restart_fraction must lie in [0, 1], got {restart_fraction}")
-        self.num_steps = num_steps
-        if num_jumps < 0:
-            raise ValueError(f"num_jumps must not be negative, got {num_jumps}")
-        if num_jumps and parts.sampler.temperature is None:
-            raise ValueError(
-                "jumps need a temperature, and with a clip, a clamp or T=0 the sampler has none: set "
-                "objective.num_jumps=0"
-            )
-        self.num_chains = num_chains
-        self.num_jumps = num_jumps
-        self.restart_fraction = restart_fraction
         self.energy_penalty = energy_penalty
-        self._buffer: ReplayBuffer | None = None
-        self._saved_chains: dict[str, Any] = {}
+        self.chains = PersistentChains(
+            parts.sampler,
+            parts.noise,
+            lambda: self.generator,
+            num_steps=num_steps,
+            num_chains=num_chains,
+            num_jumps=num_jumps,
+            restart_fraction=restart_fraction,
+        )
 
     def check(self, data: InMemoryData) -> None:
         """The buffer must hold a batch of chains."""
         super().check(data)
-        if self.num_chains < data.batch_size:
-            raise UserError(
-                f"objective.num_chains={self.num_chains} is less than data.batch_size={data.batch_size}: each"
-                " iteration draws as many chains as the batch has events"
-            )
-
-    @property
-    def buffer(self) -> ReplayBuffer:
-        """The chains, made at the first use, when the device is known."""
-        if self._buffer is None:
-            self._buffer = ReplayBuffer(
-                self.num_chains,
-                start=lambda num: self.noise.sample(num, self.generator),
-                restart_fraction=self.restart_fraction,
-                generator=self.generator,
-            )
-            if self._saved_chains:
-                self._buffer.load_state_dict(self._saved_chains)
-                self._saved_chains = {}
-        return self._buffer
+        self.chains.check(data)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The surrogate on the batch and on chains that go on where they were."""
-        start, slots = self.buffer.draw(len(batch.x))
-        start = self._jump(start)
-        chains = run_chains(self.sampler, self.energy, start, self.num_steps, self.generator)
-        self.buffer.write(slots, chains.x, self.num_steps)
+        chains, watched = self.chains.advance(self.energy, len(batch.x))
         phases = likelihood_surrogate(self.energy, batch.x, chains.x, self.energy_penalty)
-        self.record(
-            **chain_metrics(phases, chains, self.sampler),
-            chain_age=self.buffer.ages[slots].float().mean(),
-            restarts=self.buffer.restarts,
-        )
+        self.record(**chain_metrics(phases, chains, self.sampler), **watched)
         return phases.loss
-
-    def _jump(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
-        if not self.num_jumps:
-            return x
-        kernel = Independence(self.noise, self.sampler.temperature)
-        chains = run_chains(kernel, self.energy, x, self.num_jumps, self.generator)
-        self.record(jump_acceptance=chains.acceptance)
-        return chains.x
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
         """The precision under which the kernel's stationary variance is the data's.
@@ -123,16 +81,14 @@ class PersistentContrastiveDivergence(Objective):
         Chains restarted from a Gaussian fitted to Gaussian data start with the right variance, so restarts
         add no bias of their own.
         """
-        if self.restart_fraction and not isinstance(self.noise, Gaussian):
+        if self.chains.restart_fraction and not isinstance(self.noise, Gaussian):
             raise UserError("pcd with restarts has a closed form for noise=gaussian only")
         return truth.map_eigenvalues(self.sampler.gaussian_precision)
 
     def chain_state(self) -> dict[str, Any]:
         """Chains, ages, restarts."""
-        if self._buffer is None:
-            return self._saved_chains
-        return {k: v for k, v in self._buffer.state_dict().items() if k != "generator"}  # saved by the base
+        return self.chains.state_dict()
 
     def load_chain_state(self, state: dict[str, Any]) -> None:
         """Keep them until the buffer is made."""
-        self._buffer, self._saved_chains = None, state
+        self.chains.load_state_dict(state)
