@@ -23,7 +23,7 @@ from ebm_lab.samplers import Kernel, run_chains
 
 log = logging.getLogger("ebm_lab")
 
-TRAINING, HELD_OUT = 0, 1  # random streams of a seed
+TRAINING, HELD_OUT, WATCHING = 0, 1, 6  # random streams of a seed
 
 
 class Parts(NamedTuple):
@@ -271,6 +271,10 @@ class Objective(LightningModule):
         """What was learned on `truth`, under the same names as `known_truth`."""
         return truth.learned(self.energy)
 
+    def watch_chains(self, generator: torch.Generator) -> dict[str, float | Tensor]:
+        """How the chains of training mix under the model, logged as `val/name`; they stay as they are."""
+        return {}
+
     def chain_state(self) -> dict[str, Any]:
         """What this process must find again on resume besides weights: chains, ages (numbers, tensors)."""
         return {}
@@ -424,6 +428,10 @@ class Objective(LightningModule):
         """Every validation draws the same numbers, so that its losses can be compared."""
         self._held_out: list[tuple[int, dict[str, float]]] = []
         self._held_out_generator = seeded_generator(self.seed, HELD_OUT, device=self.device)
+        with self.uncounted():
+            watched = self.watch_chains(seeded_generator(self.seed, WATCHING, device=self.device))
+        if watched:
+            self.log_at_iteration("val", watched)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The held-out loss, where the method has one."""

@@ -1,5 +1,7 @@
 """Transition kernels that draw from exp(-E), the loop that runs them, and the pool of persistent chains."""
 
+from ebm_lab.samplers.augmentation import Augmentation
+from ebm_lab.samplers.diagnostics import effective_draws, rank_normalised_rhat, split_rhat
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
@@ -12,6 +14,7 @@ from ebm_lab.samplers.schedules import Constant, Geometric, Polynomial
 __all__ = [
     "HMC",
     "MALA",
+    "Augmentation",
     "Chains",
     "Constant",
     "ExactKernel",
@@ -23,6 +26,9 @@ __all__ = [
     "Polynomial",
     "ReplayBuffer",
     "State",
+    "effective_draws",
     "leapfrog",
+    "rank_normalised_rhat",
     "run_chains",
+    "split_rhat",
 ]
