@@ -2,6 +2,7 @@
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, KnownTruth
@@ -18,6 +19,7 @@ __all__ = [
     "ContrastiveDivergence",
     "DenoisingScoreMatching",
     "GaussianTruth",
+    "ImprovedContrastiveDivergence",
     "JarzynskiLikelihood",
     "JointEnergyModel",
     "KnownTruth",
