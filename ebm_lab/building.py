@@ -220,9 +220,7 @@ def load_run(path: str | Path, checkpoint: str = "last") -> Run:
     saved = read_checkpoint(folder.checkpoint(checkpoint), cfg)
     with torch.random.fork_rng():
         built = build(cfg)
-    built.objective.load_state_dict(saved["state_dict"])
-    built.objective.iteration = saved["objective"]["iteration"]
-    built.objective.load_sampler_state(saved["objective"]["ranks"][0])
+    built.objective.restore(saved)
     built.objective.eval()
     results = from_json(folder.results.read_text()) if folder.results.exists() else []
     return Run(

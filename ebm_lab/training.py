@@ -1,5 +1,6 @@
 """One run from its config to its report: fit, resume, evaluate, and leave the process as it was found."""
 
+import io
 import logging
 import os
 import sys
@@ -21,7 +22,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from ebm_lab import cli
 from ebm_lab.building import Built, build, make_trainer, read_checkpoint, refusals
-from ebm_lab.callbacks import Budget
+from ebm_lab.callbacks import Budget, Guard
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import Measurement, from_json, plots, to_json
 from ebm_lab.evaluation.final import Findings
@@ -42,7 +43,8 @@ def run(cfg: DictConfig) -> dict[str, Measurement]:
 
     Raises:
         UserError: for a mistake in the config or the folder, before anything is trained.
-        Diverged: when the loss stops being finite or explodes; the last checkpoint is the last good one.
+        Diverged: when the loss stops being finite or explodes, and no restart is left; the last checkpoint is
+            the last good one.
         Stopped: when a signal ended training, with everything saved.
     """
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
@@ -79,10 +81,15 @@ def train(
             folder.claim(cfg, about)
         os.environ[FOLDER_OF_RANKS] = str(folder.path)
         with _log_file(folder), _released_if_untrained(folder, fresh):
-            return _train(cfg, folder, about, built)
+            while (found := _train(cfg, folder, about, built)) is None:
+                built = build(cfg)
+            return found
 
 
-def _train(cfg: DictConfig, folder: RunFolder, about: dict[str, Any], built: Built) -> dict[str, Measurement]:
+def _train(
+    cfg: DictConfig, folder: RunFolder, about: dict[str, Any], built: Built
+) -> dict[str, Measurement] | None:
+    """From the last checkpoint, where there is one, to the report; None where it must be called again."""
     checkpoint = folder.checkpoint()
     saved = read_checkpoint(checkpoint, cfg) if checkpoint.exists() else None
     started = saved["objective"]["iteration"] if saved else 0
@@ -93,20 +100,59 @@ def _train(cfg: DictConfig, folder: RunFolder, about: dict[str, Any], built: Bui
     for logger in trainer.loggers:
         if isinstance(logger, MetricsFile):
             logger.truncate(started)
+    guard = _guard(trainer, saved)
     with _wandb_finished(trainer):
         untrained = _untrained(folder, trainer, built, is_fresh=saved is None)
         begun = time.monotonic()
         if not _is_finished(trainer, built, saved):
-            trainer.fit(built.objective, datamodule=built.data, ckpt_path=checkpoint if saved else None)
+            try:
+                trainer.fit(built.objective, datamodule=built.data, ckpt_path=checkpoint if saved else None)
+            except cli.DIVERGENCE as error:
+                _go_back(cfg, folder, guard, error)
+                return None
         else:
-            built.objective.load_state_dict(saved["state_dict"])
+            built.objective.restore(saved)
         if not trainer.is_global_zero:
             return {}
         log.info("trained for %.0f s; evaluating", time.monotonic() - begun)
         findings = _evaluate(trainer, built)
-        _write(cfg, folder, about, built, findings, untrained)
+        notes = [*findings.notes, *([guard.note] if guard is not None and guard.note else [])]
+        _write(cfg, folder, about, built, findings._replace(notes=notes), untrained)
         _summarise(trainer, findings.measurements)
     return {m.name: m for m in findings.measurements}
+
+
+def _guard(trainer: Trainer, saved: dict[str, Any] | None) -> Guard | None:
+    """What watches over divergence, knowing the restarts so far; refused where it cannot restart."""
+    guard = next((c for c in trainer.callbacks if isinstance(c, Guard)), None)
+    if guard is None:
+        return None
+    if guard.restart and trainer.world_size > 1:
+        raise UserError("callbacks.guard.restart works in one process: set it to false, or trainer.devices=1")
+    if saved is not None and guard.state_key in saved["callbacks"]:
+        guard.load_state_dict(saved["callbacks"][guard.state_key])
+    return guard
+
+
+def _go_back(cfg: DictConfig, folder: RunFolder, guard: Guard | None, error: Exception) -> None:
+    """Prepare the last checkpoint for another start, or raise the error that ended this one."""
+    if guard is None or not guard.restart or not folder.checkpoint().exists():
+        raise error
+    saved = read_checkpoint(folder.checkpoint(), cfg)
+    if not guard.may_restart(saved):
+        raise error
+    guard.slow_down(saved)
+    best = folder.checkpoint("best")
+    if best.exists():  # chosen on the way that is given up, perhaps: what follows is compared with it
+        saved["callbacks"]["Checkpoints"] = read_checkpoint(best, cfg)["callbacks"]["Checkpoints"]
+    content = io.BytesIO()
+    torch.save(saved, content)
+    write_atomically(folder.checkpoint(), content.getvalue())
+    log.warning(
+        "diverged: %s; restart %d of %d from iteration %d, learning rates %g times the configured ones",
+        error, guard.restarts, guard.max_restarts, saved["objective"]["iteration"],
+        guard.lr_factor**guard.restarts,
+    )  # fmt: skip
 
 
 # --- where a run lives -------------------------------------------------------------------------------

@@ -76,7 +76,7 @@ class Checkpoints(Checkpoint):
     def _save_or_stop(self, trainer: Trainer, objective: Objective) -> None:
         signalled = self._signalled(trainer)
         if signalled or self._is_due(trainer, objective):
-            self._save(trainer, "last")
+            self.save(trainer, "last")
         if signalled:
             raise Stopped(
                 f"stopped at iteration {objective.iteration}, everything saved: continue with "
@@ -93,7 +93,7 @@ class Checkpoints(Checkpoint):
             self._say_there_is_no_best(pl_module.monitor)
         elif self.best is None or float(value) < self.best:
             self.best = float(value)
-            self._save(trainer, "best")
+            self.save(trainer, "best")
         self._save_or_stop(trainer, pl_module)
 
     def _say_there_is_no_best(self, monitor: str) -> None:
@@ -111,8 +111,8 @@ class Checkpoints(Checkpoint):
             return self._signal is not None
         return bool(trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False))
 
-    def _save(self, trainer: Trainer, name: str) -> None:
-        # Every rank takes part: each adds its own chains and random states.
+    def save(self, trainer: Trainer, name: str) -> None:
+        """Write `name`.ckpt. Every rank takes part: each adds its own chains and random states."""
         temporary = self.folder / f".{name}.ckpt.new"
         trainer.save_checkpoint(temporary)
         if trainer.is_global_zero:

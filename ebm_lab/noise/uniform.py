@@ -22,6 +22,8 @@ class UniformBox(Noise):
         ValueError: bounds that are not finite, or low >= high.
     """
 
+    has_full_support = False
+
     def __init__(self, shape: Sequence[int], low: float, high: float) -> None:
         super().__init__(shape)
         if not -math.inf < low < high < math.inf:

@@ -3,6 +3,8 @@
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
+from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
@@ -22,7 +24,9 @@ __all__ = [
     "CooperativeTraining",
     "DenoisingScoreMatching",
     "GaussianTruth",
+    "ImprovedContrastiveDivergence",
     "IsingTruth",
+    "JarzynskiLikelihood",
     "JointEnergyModel",
     "KnownTruth",
     "LadderTruth",

@@ -1,5 +1,6 @@
 """The closed-form problems on which objectives are verified."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class GaussianTruth(KnownTruth):
         """The symmetric matrix with Σ's eigenvectors and `function` of its eigenvalues m."""
         variances, vectors = torch.linalg.eigh(self.covariance)
         return vectors @ torch.diag(torch.stack([function(m) for m in variances])) @ vectors.T
+
+    @staticmethod
+    def log_partition(precision: Float[Tensor, "dim dim"]) -> Float[Tensor, ""]:
+        """log Z = (d/2) log 2π - ½ log det P."""
+        return 0.5 * len(precision) * math.log(2 * math.pi) - 0.5 * torch.logdet(precision)
 
     def expected(self, precision: Float[Tensor, "dim dim"]) -> dict[str, Float[Tensor, ""]]:
         """The answer as verified: the mean eigenvalue tr(P)/d and the mean log-eigenvalue log det(P)/d.

@@ -22,23 +22,23 @@ def likelihood_surrogate(
     x: Float[Tensor, "batch *shape"],
     x_model: Float[Tensor, "num *shape"],
     energy_penalty: float = 0.0,
-    weights: Float[Tensor, " batch"] | None = None,
+    weights: Float[Tensor, " num"] | None = None,
+    data_weights: Float[Tensor, " batch"] | None = None,
 ) -> Phases:
     """mean E(x) - mean E(x_model) + α (mean E(x)² + mean E(x_model)²), x_model held constant.
 
     With x_model ~ p_θ its gradient is that of the negative log-likelihood, ∇ E_data[E] - ∇ E_model[E]; its
     value is no likelihood and hovers near 0. α > 0 keeps energies near 0 and biases the optimum. With
-    weights, num = batch, and the i-th event and the i-th sample enter times w_i: they are a pair.
+    weights the mean over x_model is Σ_i w_i, with data weights that over x is.
 
     Cost: one forward and one parameter gradient on batch + num events.
     Reference: Younes 1999; Hinton 2002; the penalty is Du & Mordatch 2019, arXiv 1903.08689.
     """
     energies = energy(torch.cat([x, x_model.detach()]))
     positive, negative = energies[: len(x)], energies[len(x) :]
-    if weights is None:
-        loss = positive.mean() - negative.mean()
-    else:
-        loss = (weights * (positive - negative)).mean()
+    of_data = torch.mean if data_weights is None else data_weights.dot
+    of_model = torch.mean if weights is None else weights.dot
+    loss = of_data(positive) - of_model(negative)
     if energy_penalty:
-        loss = loss + energy_penalty * (positive.square().mean() + negative.square().mean())
+        loss = loss + energy_penalty * (of_data(positive.square()) + of_model(negative.square()))
     return Phases(loss, positive.detach(), negative.detach())

@@ -136,8 +136,7 @@ class NoiseContrastiveEstimation(Objective):
     def known_truth(self, truth: GaussianTruth) -> dict[str, Float[Tensor, ""]]:
         """P = (Σ + σ²I)⁻¹ and log Z = (d/2) log 2π - ½ log det P, without bias."""
         precision = self.true_precision(truth)
-        log_z = 0.5 * len(precision) * math.log(2 * math.pi) - 0.5 * torch.logdet(precision)
-        return truth.expected(precision) | {"log Z": log_z}
+        return truth.expected(precision) | {"log Z": truth.log_partition(precision)}
 
     @torch.no_grad()
     def place(self, truth: GaussianTruth, factor: float) -> dict[nn.Parameter, Tensor]:

@@ -24,7 +24,7 @@ from ebm_lab.samplers import Kernel, run_chains
 
 log = logging.getLogger("ebm_lab")
 
-TRAINING, HELD_OUT = 0, 1  # random streams of a seed
+TRAINING, HELD_OUT, WATCHING = 0, 1, 6  # random streams of a seed
 
 
 class Parts(NamedTuple):
@@ -305,6 +305,10 @@ class Objective(LightningModule):
         """What was learned on `truth`, under the same names as `known_truth`."""
         return truth.learned(self.energy)
 
+    def watch_chains(self, generator: torch.Generator) -> dict[str, float | Tensor]:
+        """How the chains of training mix under the model, logged as `val/name`; they stay as they are."""
+        return {}
+
     def chain_state(self) -> dict[str, Any]:
         """What this process must find again on resume besides weights: chains, ages (numbers, tensors)."""
         return {}
@@ -470,6 +474,10 @@ class Objective(LightningModule):
         """Every validation draws the same numbers, so that its losses can be compared."""
         self._held_out: list[tuple[int, dict[str, float]]] = []
         self._held_out_generator = seeded_generator(self.seed, HELD_OUT, device=self.device)
+        with self.uncounted():
+            watched = self.watch_chains(seeded_generator(self.seed, WATCHING, device=self.device))
+        if watched:
+            self.log_at_iteration("val", watched)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """The held-out loss, where the method has one."""
@@ -525,6 +533,15 @@ class Objective(LightningModule):
     def load_sampler_state(self, saved: dict[str, Any]) -> None:
         """Take back the kernel's own state, of what one process saved; older checkpoints hold none."""
         self.sampler.load_state_dict(saved.get("sampler", {}))
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """What a trained run is looked at with: weights, counts, and the chains of its first process."""
+        self.load_state_dict(checkpoint["state_dict"])
+        saved = checkpoint["objective"]
+        self.iteration = saved["iteration"]
+        self.energy_evaluations = saved["energy_evaluations"]
+        self.load_sampler_state(saved["ranks"][0])
+        self.load_chain_state(saved["ranks"][0]["chains"])
 
     def gather(self, mine: dict[str, Any]) -> list[dict[str, Any]]:
         """What every process has, in the order of their ranks."""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
 from ebm_lab.objectives.persistent_chains import PersistentChains
+from ebm_lab.samplers import Augmentation
 
 
 class PersistentContrastiveDivergence(Objective):
@@ -30,6 +32,7 @@ class PersistentContrastiveDivergence(Objective):
         num_jumps: independence Metropolis proposals from the noise per iteration; 0 is off.
         restart_fraction: probability that a drawn chain starts anew from the noise.
         energy_penalty: α of α (mean E(x)² + mean E(x_model)²); 0 is off.
+        augment: random transforms that images in the buffer pass through before they move on; None for none.
 
     Cost: num_steps forwards and input gradients, num_jumps + 1 forwards, and one parameter gradient on two
         batches.
@@ -52,6 +55,7 @@ class PersistentContrastiveDivergence(Objective):
         num_jumps: int = 1,
         restart_fraction: float = 0.0,
         energy_penalty: float = 0.0,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__(parts)
         check_chain_length(num_steps, energy_penalty)
@@ -64,6 +68,7 @@ class PersistentContrastiveDivergence(Objective):
             num_chains=num_chains,
             num_jumps=num_jumps,
             restart_fraction=restart_fraction,
+            augment=augment,
         )
 
     def check(self, data: InMemoryData) -> None:
@@ -87,6 +92,10 @@ class PersistentContrastiveDivergence(Objective):
         if self.chains.restart_fraction and not isinstance(self.noise, Gaussian):
             raise UserError("pcd with restarts has a closed form for noise=gaussian only")
         return truth.map_eigenvalues(self.sampler.gaussian_precision)
+
+    def watch_chains(self, generator: torch.Generator) -> dict[str, float | Tensor]:
+        """R̂ and effective draws of the buffer's energies."""
+        return self.chains.mixing(self.energy, generator)
 
     def chain_state(self) -> dict[str, Any]:
         """Chains, ages, restarts."""

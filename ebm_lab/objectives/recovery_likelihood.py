@@ -63,7 +63,8 @@ def recovery_loss(
     Reference: Gao, Song, Poole, Wu & Kingma 2021, arXiv 2012.08125, eq. 10 and algorithm 1.
     """
     both = energy.given(sigma=torch.cat([sigma, sigma]))
-    return likelihood_surrogate(both, x, x_model, weights=weights)
+    share = None if weights is None else weights / len(weights)
+    return likelihood_surrogate(both, x, x_model, weights=share, data_weights=share)
 
 
 class RecoveryLikelihood(Objective):

@@ -7,6 +7,7 @@ from ebm_lab.samplers.annealing import (
     noise_levels,
     temperature_levels,
 )
+from ebm_lab.samplers.augmentation import Augmentation
 from ebm_lab.samplers.block_gibbs import BlockGibbs, TwoLayers
 from ebm_lab.samplers.coupled_chains import CoupledChains, run_coupled_chains
 from ebm_lab.samplers.coupled_kernels import (
@@ -17,6 +18,7 @@ from ebm_lab.samplers.coupled_kernels import (
     coupled,
 )
 from ebm_lab.samplers.coupling import maximal_coupling, reflection_coupling
+from ebm_lab.samplers.diagnostics import effective_draws, rank_normalised_rhat, split_rhat
 from ebm_lab.samplers.discrete_langevin import DiscreteLangevin
 from ebm_lab.samplers.driver import Chains, run_chains
 from ebm_lab.samplers.dual_averaging import DualAveraging
@@ -37,6 +39,7 @@ __all__ = [
     "HMC",
     "MALA",
     "Annealed",
+    "Augmentation",
     "BlockGibbs",
     "Chains",
     "Constant",
@@ -66,11 +69,14 @@ __all__ = [
     "UnderdampedLangevin",
     "anneal",
     "coupled",
+    "effective_draws",
     "leapfrog",
     "maximal_coupling",
     "noise_levels",
+    "rank_normalised_rhat",
     "reflection_coupling",
     "run_chains",
     "run_coupled_chains",
+    "split_rhat",
     "temperature_levels",
 ]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.energies.energy import energy_and_gradient
+from ebm_lab.energies.energy import Energy, energy_and_gradient, score
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature
 from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive, scaled
 
@@ -110,6 +110,23 @@ class Langevin(Kernel):
         kept = moved if self.clamp is None else moved.clamp(*self.clamp)
         clipped = _fraction((drift != gradient) | (kept != moved), x.dtype) if self._bounded else None
         return State(kept, None, None, state.step + 1), Info(energies, gradient, None, clipped)
+
+    def step_with_graph(
+        self,
+        energy: Energy,
+        x: Float[Tensor, "batch *shape"],
+        step: int,
+        draw: Float[Tensor, "batch *shape"],
+    ) -> Float[Tensor, "batch *shape"]:
+        """The event to which step number `step` takes x, as a function of the energy's parameters.
+
+        The same numbers as `step` gives, with the graph of ∇E(x) kept; x and the draw are constants.
+        """
+        h, T, clip = self.step_size(step), self.noise_temperature, self.gradient_clip
+        drift = -score(energy, x.detach(), create_graph=True)
+        drift = drift if clip is None else drift.clamp(-clip, clip)
+        moved = x.detach() - h * drift + math.sqrt(2 * h * T) * draw
+        return moved if self.clamp is None else moved.clamp(*self.clamp)
 
 
 def normal_like(

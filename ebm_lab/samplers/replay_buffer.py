@@ -23,6 +23,8 @@ class ReplayBuffer:
             generator: a resumed run then continues as an uninterrupted one.
         restart_fraction: probability that a drawn chain restarts, in [0, 1].
         generator: picks slots and restarts.
+        augment: (x, generator) -> x, what drawn chains pass through unless they have just been started; None
+            for nothing. The slots keep what `write` gives.
 
     Attributes:
         states: the chains (size, *shape), or None before the first draw.
@@ -43,6 +45,7 @@ class ReplayBuffer:
         start: Callable[[int], Tensor],
         restart_fraction: float,
         generator: torch.Generator,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
     ) -> None:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise ValueError(f"size must be an integer, at least 1, got {size!r}")
@@ -52,6 +55,7 @@ class ReplayBuffer:
         self.start = start
         self.restart_fraction = restart_fraction
         self.generator = generator
+        self.augment = augment
         self.states: Tensor | None = None
         self.ages: Tensor | None = None
         self.restarts = 0
@@ -69,7 +73,11 @@ class ReplayBuffer:
         slots = torch.randperm(self.size, generator=self.generator, device=device)[:n]
         lots = torch.rand(n, generator=self.generator, device=device)
         self._restart(slots[lots < self.restart_fraction])
-        return self.states[slots], slots
+        x = self.states[slots]
+        if self.augment is not None:
+            walked = self.ages[slots] > 0
+            x[walked] = self.augment(x[walked], self.generator)
+        return x, slots
 
     def write(self, slots: Int[Tensor, " n"], x: Float[Tensor, "n *shape"], num_steps: int) -> None:
         """Put chains back into the slots they came from, `num_steps` steps older."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import TINY, command, differences, start, wait_for
 
+from ebm_lab.building import load_run
 from ebm_lab.loggers import read_metrics
 
 ITERATIONS = 31
@@ -175,6 +176,12 @@ def test_a_finished_run_is_evaluated_again(whole, tmp_path):
     assert (folder / "results.json").read_text() == (whole(PCD) / "results.json").read_text()
 
 
+def test_a_loaded_run_has_its_chains(whole):
+    folder = whole([*OTHERS["jarzynski"], *LENGTH])
+    loaded = load_run(folder)
+    assert loaded.log_z == loaded.results["log_z_learned"].value
+
+
 @pytest.mark.parametrize("limit", ["energy_evaluations=2000", "seconds=0.2"])
 def test_a_run_that_other_limits_ended_is_finished(tmp_path, limit):
     folder = tmp_path / "run"
@@ -232,6 +239,7 @@ OTHERS = {
     ],
     "unbiased_cd": ["objective=unbiased_cd", *TINY],
     "cooperative": ["objective=cooperative", "objective.inference_steps=2", *TINY],
+    "jarzynski": ["objective=jarzynski", "objective.num_walkers=64", "objective.num_witnesses=64", *TINY],
     "digits": [
         "objective=pcd", "data=digits", "trainer.accelerator=cpu", "logger=csv", "energy.channels=[4,4]",
         "energy.hidden=8", "objective.num_chains=64", "objective.num_steps=2", "data.batch_size=32",

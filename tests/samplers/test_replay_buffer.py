@@ -173,3 +173,16 @@ def test_a_start_of_the_wrong_length_is_refused():
 def test_numbers_are_checked(arguments, words):
     with pytest.raises(ValueError, match=words):
         make(**arguments)
+
+
+def test_augmentation_meets_chains_that_walked_and_no_others():
+    augmented = ReplayBuffer(
+        10, counting_start(), 0.5, torch.Generator().manual_seed(0), augment=lambda x, generator: x + 1000
+    )
+    x, slots = augmented.draw(10)
+    assert x.max() < 1000  # all have just been started
+    augmented.write(slots, x, 1)
+    x, slots = augmented.draw(10)
+    walked = augmented.ages[slots] > 0
+    assert torch.equal(walked, x.flatten() >= 1000) and 0 < walked.sum() < 10
+    assert augmented.states.max() < 1000  # the slots are as they were
