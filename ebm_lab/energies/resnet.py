@@ -80,15 +80,6 @@ class ResNet(NetworkEnergy):
         self.base = base
         self.conditioning = conditioning
 
-    def forward(
-        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
-    ) -> Float[Tensor, " batch"]:
-        """network(x) + E₀(x), or E(x, σ) where it is conditioned."""
-        return network_energy(self._scalar, x, sigma, self.conditioning, self.base)
-
-    def _scalar(self, *inputs: Tensor) -> Float[Tensor, " batch"]:
-        return self.network(*inputs).squeeze(1)
-
 
 class _SumOverPositions(nn.Module):
     def forward(self, h: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels"]:
