@@ -145,7 +145,8 @@ class RecoveryLikelihood(Objective):
             raise UserError(
                 f"{type(self).__name__} needs an energy of noise levels, and {type(self.energy).__name__} is "
                 "none: choose energy=mlp, convnet, resnet, wide_resnet or unet with "
-                "conditioning=noise_level, or one of your own with noise_conditional = True and forward(x, sigma)"
+                "conditioning=noise_level, or one of your own with noise_conditional = True and a "
+                "forward(x, sigma)"
             )
         super().check(data)
 

@@ -225,6 +225,7 @@ OTHERS = {
     "dsm": ["objective=dsm", *TINY],
     "nce": ["objective=nce", *TINY],
     "ssm": ["objective=ssm", *TINY],
+    "recovery_likelihood": ["objective=recovery_likelihood", "objective.num_steps=5", *TINY],
     "short_run": ["objective=short_run", "objective.num_steps=5", *TINY],
     "digits": [
         "objective=pcd", "data=digits", "trainer.accelerator=cpu", "logger=csv", "energy.channels=[4,4]",
