@@ -364,7 +364,7 @@ def time_loss(objective: str, overrides: list[str], sizes: Sizes, device: torch.
         built = built_on(device, objective, overrides)
     except UserError as error:
         return ["", "", "", str(error)]
-    batch, plain = first_batch(built), copy.deepcopy(built.objective.energy)
+    batch, plain = first_batch(built), copy.deepcopy(built.objective.model())
     times = interleave(
         {
             "loss": Contestant(all_gradients(built.objective, batch)),

@@ -146,8 +146,9 @@ class RecoveryLikelihood(Objective):
         if not self.energy.noise_conditional:
             raise UserError(
                 f"{type(self).__name__} needs an energy of noise levels, and {type(self.energy).__name__} is "
-                "none: choose mlp, convnet, resnet, wide_resnet or unet with conditioning=noise_level, "
-                "or one of your own with noise_conditional = True and forward(x, sigma)"
+                "none: choose energy=mlp, convnet, resnet, wide_resnet or unet with "
+                "conditioning=noise_level, or one of your own with noise_conditional = True and a "
+                "forward(x, sigma)"
             )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:

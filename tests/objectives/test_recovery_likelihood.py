@@ -176,7 +176,7 @@ def test_the_data_pick_a_network_that_is_conditioned(overrides, network):
 
 
 def test_mistakes_are_told_in_a_sentence():
-    with pytest.raises(UserError, match="GaussianMixtureEnergy is none: choose mlp, convnet"):
+    with pytest.raises(UserError, match="GaussianMixtureEnergy is none: choose energy=mlp, convnet"):
         build_with("energy=gaussian_mixture")
     with pytest.raises(UserError, match="set sampler.temperature=1, got 2"):
         build_with("objective.sampler.temperature=2.0")

@@ -232,6 +232,7 @@ OTHERS = {
     "dsm": ["objective=dsm", *TINY],
     "nce": ["objective=nce", *TINY],
     "ssm": ["objective=ssm", *TINY],
+    "recovery_likelihood": ["objective=recovery_likelihood", "objective.num_steps=5", *TINY],
     "short_run": ["objective=short_run", "objective.num_steps=5", *TINY],
     "jem": [
         "objective=jem", "data=gaussian_classes", "objective.num_chains=64", "objective.num_steps=3",
