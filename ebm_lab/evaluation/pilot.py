@@ -54,7 +54,7 @@ def pilot(
     levels, sizes = [0.0], []
     with torch.no_grad(), frozen(path(0.0), path(1.0)):
         x = path.sample(num_chains, generator)
-        step_size = kernel.step_size(0) if hasattr(kernel, "step_size") else None
+        step_size = None if kernel.step_size is None else kernel.step_size(0)
         gap = 1e-3
         while levels[-1] < 1:
             weigh = path.weigh(x, levels[-1])
