@@ -173,8 +173,8 @@ class JointEnergyModel(Objective):
         if self.generative_weight:
             return ()
         return (
-            "generative_weight=0 trains the classifier alone: its E(x) was never fitted to the data, so "
-            "samples and energies say nothing about them.",
+            "generative_weight=0 trains the classifier alone: but for a base term its E(x) was never fitted "
+            "to the data, so samples and energies say nothing about what it learned of them.",
         )
 
     @torch.no_grad()
