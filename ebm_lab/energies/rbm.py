@@ -10,7 +10,9 @@ from torch.nn.functional import softplus
 
 from ebm_lab.domains import BINARY
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.path import AnnealingPath
 from ebm_lab.energies.states import CHUNK, binary_states, check_terms
+from ebm_lab.errors import UserError
 
 
 class RBM(Energy):
@@ -118,6 +120,40 @@ class RBM(Energy):
         for name, value in values.items():
             setattr(between, name, nn.Parameter(value.detach(), requires_grad=False))
         return between.eval()
+
+    def annealing_path(self, noise: nn.Module) -> "RBMPath":
+        """From the fitted Bernoulli noise to this machine.
+
+        Raises:
+            UserError: for noise without log odds.
+        """
+        if not hasattr(noise, "logits"):
+            raise UserError(f"an RBM is annealed from noise=bernoulli, the run has {type(noise).__name__}")
+        return RBMPath(self, noise.logits)
+
+
+class RBMPath(AnnealingPath):
+    """From independent sites to an RBM through the machines between, on each of which block Gibbs is exact.
+
+    Args:
+        machine: the RBM at β = 1.
+        base_bias: log odds of the sites at β = 0.
+
+    Reference: Salakhutdinov & Murray 2008, section 4.1.
+    """
+
+    def __init__(self, machine: RBM, base_bias: Float[Tensor, "*shape"]) -> None:
+        self.machine = machine
+        self.base_bias = base_bias
+        self.log_z_start = float(self(0.0).log_partition())
+
+    def __call__(self, beta: float) -> RBM:
+        """The machine at β; the given one at β = 1."""
+        return self.machine if beta == 1 else self.machine.path_from(self.base_bias, beta)
+
+    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
+        """Independent sites."""
+        return torch.bernoulli(self.base_bias.sigmoid().expand(num, *self.machine.shape), generator=generator)
 
 
 def _states(num: int, device: torch.device) -> Iterator[Float[Tensor, "states num"]]:
