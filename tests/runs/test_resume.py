@@ -233,6 +233,7 @@ OTHERS = {
     "nce": ["objective=nce", *TINY],
     "ssm": ["objective=ssm", *TINY],
     "short_run": ["objective=short_run", "objective.num_steps=5", *TINY],
+    "improved_cd": ["objective=improved_cd", "objective.num_chains=64", "objective.num_steps=3", *TINY],
     "jarzynski": ["objective=jarzynski", "objective.num_walkers=64", "objective.num_witnesses=64", *TINY],
     "digits": [
         "objective=pcd", "data=digits", "trainer.accelerator=cpu", "logger=csv", "energy.channels=[4,4]",
