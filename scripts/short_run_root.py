@@ -23,6 +23,7 @@ from ebm_lab.samplers import Langevin
 VARIANCE, STEP_SIZE = 0.25, 0.01
 TRAINED = (3, 10, 30, 100)
 ITERATIONS = 600
+TICKS = (4, 6, 10, 20, 30)
 
 
 def learned_precision(num_steps: int) -> float:
@@ -38,7 +39,7 @@ def learned_precision(num_steps: int) -> float:
         method.loss(batch).backward()
         optimizer.step()
         schedule.step()
-    return float(torch.trace(method.energy.precision)) / 2
+    return float(torch.trace(method.energy.precision.detach())) / 2
 
 
 def main() -> None:
@@ -58,6 +59,8 @@ def main() -> None:
     axes.axhline(limit, color=MUTED, linestyle=":", label=f"K = ∞: {limit:.3f}")
     axes.axhline(1 / VARIANCE, color=MUTED, label="maximum likelihood: 4")
     axes.set(xscale="log", yscale="log", xlabel="steps K", ylabel="learned λ")
+    axes.set_yticks(TICKS, [str(tick) for tick in TICKS], minor=False)
+    axes.minorticks_off()
     axes.legend(frameon=False)
     path = Path(sys.argv[1] if len(sys.argv) > 1 else "outputs/short_run_root.png")
     print(save(figure, path))
