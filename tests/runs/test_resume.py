@@ -234,16 +234,13 @@ OTHERS = {
     "ssm": ["objective=ssm", *TINY],
     "recovery_likelihood": ["objective=recovery_likelihood", "objective.num_steps=5", *TINY],
     "short_run": ["objective=short_run", "objective.num_steps=5", *TINY],
-<<<<<<< HEAD
     "jem": [
         "objective=jem", "data=gaussian_classes", "objective.num_chains=64", "objective.num_steps=3",
         "objective.num_jumps=1", *TINY,
     ],
     "unbiased_cd": ["objective=unbiased_cd", *TINY],
     "cooperative": ["objective=cooperative", "objective.inference_steps=2", *TINY],
-=======
     "improved_cd": ["objective=improved_cd", "objective.num_chains=64", "objective.num_steps=3", *TINY],
->>>>>>> wt-mle
     "jarzynski": ["objective=jarzynski", "objective.num_walkers=64", "objective.num_witnesses=64", *TINY],
     "digits": [
         "objective=pcd", "data=digits", "trainer.accelerator=cpu", "logger=csv", "energy.channels=[4,4]",
