@@ -191,7 +191,7 @@ class Objective(LightningModule):
             self.sampler.check(self.energy)
         if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
-                f"{name} differentiates the score, and the Hessian of this energy is zero almost everywhere: "
+                f"{type(self).__name__} differentiates the score, and the Hessian of this energy is zero almost everywhere: "
                 "choose a smooth activation, such as energy.activation=silu"
             )
         for player in self.players().values():
