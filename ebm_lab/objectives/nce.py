@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ebm_lab.data.batch import Batch
+from ebm_lab.errors import UserError
 from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.objective import Objective, Parts, Player
 

@@ -10,15 +10,25 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data import Batch
+from ebm_lab.errors import UserError
 from ebm_lab.objectives import GaussianTruth
+
+
+def built(*overrides):
+    schema.register()
+    small = ["objective=nce", "logger=none", "data.num_train=300", "output_dir=x", "energy.width=8"]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return build(hydra.compose("train", overrides=[*small, *overrides])).objective
 
 
 @pytest.fixture(scope="module")
 def nce():
-    schema.register()
-    overrides = ["objective=nce", "logger=none", "data.num_train=300", "output_dir=x", "energy.width=8"]
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return build(hydra.compose("train", overrides=overrides)).objective
+    return built()
+
+
+def test_noise_that_cannot_have_made_the_data_is_refused():
+    with pytest.raises(UserError, match="no density at .* training events.*choose a wider noise"):
+        built("noise=uniform")  # on [-1, 1]², and the data reach 2
 
 
 @pytest.mark.parametrize(("accuracy", "claims"), [(0.989, True), (0.991, False)])
