@@ -35,8 +35,22 @@ TINY = [
 """A default run of a second, evaluation included."""
 
 
-def wandb_records(file: Path) -> list[Any]:
-    """The records of an offline run: LevelDB's log format, blocks of 32 KiB with records in pieces."""
+def wandb_records(file: Path, patience: float = 60.0) -> list[Any]:
+    """The records of an offline run that has ended.
+
+    wandb's service writes the last of them a moment after `finish` has returned, later on a busy machine.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        records = _records(file)
+        if records and records[-1].WhichOneof("record_type") == "exit":
+            return records
+        assert time.monotonic() < deadline, f"{file} ends without the run's exit after {patience:g} s"
+        time.sleep(0.1)
+
+
+def _records(file: Path) -> list[Any]:
+    """LevelDB's log format: blocks of 32 KiB with records in pieces."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content, position, piece, records = file.read_bytes(), 7, b"", []
@@ -45,6 +59,8 @@ def wandb_records(file: Path) -> list[Any]:
             position += 32768 - position % 32768
             continue
         length, kind = int.from_bytes(content[position + 4 : position + 6], "little"), content[position + 6]
+        if position + 7 + length > len(content):  # still being written
+            break
         piece += content[position + 7 : position + 7 + length]
         position += 7 + length
         if kind in (1, 4):  # whole, or the last piece
