@@ -4,13 +4,14 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.energies import AnnealingPath, frozen
 from ebm_lab.evaluation.ladder import Ladder, check_exact
 from ebm_lab.evaluation.partition import LogPartition, from_log_weights
 from ebm_lab.samplers import Kernel, State
+from ebm_lab.samplers.weights import effective_share, log_mean_exp, systematic
 
 RESAMPLE_BELOW = 0.5  # of a population's size, in effective samples
 
@@ -235,32 +236,16 @@ class _Populations:
         self.of_chains += increment.view(-1, self.size)
         if self.size == 1:
             return state
-        log_shares = self.of_chains.log_softmax(1)
-        degenerate = (2 * log_shares).logsumexp(1).exp() * RESAMPLE_BELOW * self.size > 1
-        drawn = systematic(log_shares.exp(), generator)
+        degenerate = effective_share(self.of_chains) < RESAMPLE_BELOW
+        u = torch.rand(len(self.before), generator=generator, dtype=torch.float64, device=self.before.device)
+        drawn = systematic(self.of_chains, u)
         own = torch.arange(self.size, device=drawn.device).expand_as(drawn)
         first = torch.arange(len(drawn), device=drawn.device)[:, None] * self.size
         parents = (first + torch.where(degenerate[:, None], drawn, own)).flatten()
-        self.before += torch.where(degenerate, self._means(), 0.0)
+        self.before += torch.where(degenerate, log_mean_exp(self.of_chains), 0.0)
         self.of_chains = self.of_chains.masked_fill(degenerate[:, None], 0.0)
         picked = [None if kept is None else kept[parents] for kept in (state.x, state.energy, state.gradient)]
         return State(*picked, state.step)
 
     def log_weights(self) -> Float[Tensor, " populations"]:
-        return self.before + self._means()
-
-    def _means(self) -> Float[Tensor, " populations"]:
-        return self.of_chains.logsumexp(1) - math.log(self.size)
-
-
-def systematic(
-    shares: Float[Tensor, "populations size"], generator: torch.Generator | None
-) -> Int[Tensor, "populations size"]:
-    """Parents by systematic resampling: one uniform a population, chain i has ⌊n s_i⌋ or ⌈n s_i⌉ children.
-
-    Reference: Kitagawa 1996, Monte Carlo filter and smoother, JCGS 5.
-    """
-    populations, size = shares.shape
-    options = {"generator": generator, "dtype": shares.dtype, "device": shares.device}
-    places = (torch.arange(size, device=shares.device) + torch.rand(populations, 1, **options)) / size
-    return torch.searchsorted(shares.cumsum(1), places).clamp(max=size - 1)
+        return self.before + log_mean_exp(self.of_chains)

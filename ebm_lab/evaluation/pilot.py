@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.energies import AnnealingPath, Energy, frozen
 from ebm_lab.errors import UserError
-from ebm_lab.evaluation.annealed_importance import systematic
 from ebm_lab.evaluation.ladder import Ladder, check_exact, with_step_size
 from ebm_lab.samplers import Constant, Kernel, State
+from ebm_lab.samplers.weights import effective_share, systematic
 
 FIRST_ROUNDS, ROUNDS = 40, 5  # adapted steps at the first level, and at each of the others
 GAIN = 1.0  # of log h in the acceptance, each step
@@ -60,8 +59,8 @@ def pilot(
             weigh = path.weigh(x, levels[-1])
             following = _next(weigh, levels[-1], gap, share) if betas is None else betas[len(levels)]
             gap = following - levels[-1]
-            shares = weigh(following).double().softmax(0)
-            x = x[systematic(shares[None], generator)[0]]
+            u = torch.rand((), generator=generator, dtype=torch.float64, device=x.device)
+            x = x[systematic(weigh(following), u)]
             rounds = ROUNDS if sizes else FIRST_ROUNDS
             x, step_size = _adapted(
                 kernel, path(following), x, step_size, target_acceptance, rounds, generator
@@ -69,13 +68,6 @@ def pilot(
             levels.append(following)
             sizes.append(step_size)
     return Ladder(tuple(levels), None if step_size is None else (sizes[0], *sizes))
-
-
-def effective_share(log_weights: Float[Tensor, " num"]) -> float:
-    """(mean w)² / mean w²: the share of chains that a reweighting leaves effective."""
-    log_weights = log_weights.double()
-    log_sum, log_squares = log_weights.logsumexp(0), (2 * log_weights).logsumexp(0)
-    return (2 * log_sum - log_squares - math.log(len(log_weights))).exp().item()
 
 
 def _next(weigh: Callable[[float], Tensor], beta: float, gap: float, share: float) -> float:

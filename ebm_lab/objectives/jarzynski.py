@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch, InMemoryData
@@ -15,6 +15,7 @@ from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.objective import Objective, Parts
 from ebm_lab.samplers import Constant, Langevin
+from ebm_lab.samplers.weights import effective_share, log_mean_exp, systematic
 
 ENOUGH = 0.5  # effective share of the walkers below which they are resampled
 
@@ -96,26 +97,6 @@ def resampled(weighed: Weighed, u: Float[Tensor, ""]) -> Weighed:
     index = systematic(weighed.log_weights, u)
     x, log_weights, energies, gradient, _ = weighed
     return Weighed(x[index], torch.zeros_like(log_weights), energies[index], gradient[index], weighed.log_z)
-
-
-def effective_share(log_weights: Float[Tensor, " num"]) -> Float[Tensor, ""]:
-    """(Σ w)² / (n Σ w²) of w = exp(A), in (0, 1]: 1 where all weigh the same."""
-    return 1 / (len(log_weights) * log_weights.softmax(0).square().sum())
-
-
-def log_mean_exp(log_weights: Float[Tensor, " num"]) -> Float[Tensor, ""]:
-    """log (1/n) Σ exp(A)."""
-    return torch.logsumexp(log_weights, 0) - math.log(len(log_weights))
-
-
-def systematic(log_weights: Float[Tensor, " num"], u: Float[Tensor, ""]) -> Int[Tensor, " num"]:
-    """n numbers of walkers, walker i floor(n w_i) or that plus one times; u, one uniform, shifts a comb.
-
-    Reference: Kitagawa 1996, J. Comput. Graph. Stat. 5, appendix; Douc, Cappé & Moulines 2005.
-    """
-    edges = log_weights.double().softmax(0).cumsum(0)
-    comb = (torch.arange(len(edges), device=edges.device) + u.double()) / len(edges)
-    return torch.searchsorted(edges, comb, right=True).clamp(max=len(edges) - 1)
 
 
 class JarzynskiLikelihood(Objective):

@@ -13,7 +13,6 @@ from ebm_lab.evaluation.annealed_importance import (
     forward_estimate,
     reverse_estimate,
     reverse_log_prob,
-    systematic,
     thermodynamic_integral,
 )
 from ebm_lab.evaluation.bridge import bennett
@@ -212,15 +211,6 @@ def test_resampling_keeps_the_mean_and_lowers_the_spread():
         assert abs(found.value - truth) < 4 * found.error
         errors.append(found.error)
     assert errors[1] < 0.7 * errors[0]
-
-
-def test_systematic_resampling_gives_each_its_share():
-    shares = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.1, 0.3, 0.3, 0.3]]).double()
-    parents = torch.stack([systematic(shares, generator(s)) for s in range(4000)])
-    assert (parents[:, 0].sort().values == torch.tensor([0, 0, 1, 2])).all()  # whole numbers of children
-    children = torch.stack([(parents[:, 1] == i).double().sum(1) for i in range(4)], 1)
-    assert children.min() >= 0 and children[:, 1:].min() >= 1 and children.max() <= 2
-    torch.testing.assert_close(children.mean(0), 4 * shares[1], atol=4 * 0.5 / math.sqrt(4000), rtol=0)
 
 
 def test_reverse_annealing_of_events_is_a_density_and_lies_below_the_model():

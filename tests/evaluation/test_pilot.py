@@ -1,7 +1,5 @@
 """The measured climb is exact whatever the ladder: these hold the pilot to the ladder that it promises."""
 
-import math
-
 import pytest
 import torch
 
@@ -9,7 +7,7 @@ from ebm_lab.energies import Energy, GeometricPath, Quadratic
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation.annealed_importance import climb, forward_estimate
 from ebm_lab.evaluation.ladder import linear
-from ebm_lab.evaluation.pilot import effective_share, pilot
+from ebm_lab.evaluation.pilot import pilot
 from ebm_lab.noise import StandardGaussian, UniformBox
 from ebm_lab.samplers import HMC, MALA, Independence, Langevin
 
@@ -24,11 +22,6 @@ def narrow(precision):
     energy = Quadratic((DIM,)).double()
     energy.set_precision(precision * torch.eye(DIM).double())
     return GeometricPath(StandardGaussian((DIM,)).double(), energy)
-
-
-def test_the_share_of_effective_chains():
-    # w = 1, 3: (mean w)² / mean w² = 4/5
-    assert effective_share(torch.tensor([0.0, math.log(3)])) == pytest.approx(0.8, rel=1e-6)
 
 
 def test_levels_lose_the_same_share_of_chains():

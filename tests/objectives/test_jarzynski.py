@@ -16,11 +16,9 @@ from ebm_lab.errors import UserError
 from ebm_lab.objectives.jarzynski import (
     Walkers,
     at_rest,
-    effective_share,
     move,
     path_energy,
     resampled,
-    systematic,
     weigh,
 )
 from ebm_lab.samplers.mala import log_proposal
@@ -77,19 +75,6 @@ def test_a_whole_path_with_resampling_keeps_log_z_and_moments(generator):
     assert weighed.log_z.item() == pytest.approx(-0.5 * math.log(3), abs=4 * 0.007)
     moment = weighed.log_weights.softmax(0) @ weighed.x.square().squeeze(1)
     assert moment.item() == pytest.approx(1 / 3, abs=4 * math.sqrt(2) / 3 * 0.01)
-
-
-def test_systematic_resampling_gives_every_walker_its_share():
-    weights = torch.tensor([0.5, 0.05, 0.25, 0.2], dtype=DOUBLE)
-    combs = torch.linspace(0, 1, 1001, dtype=DOUBLE)[:-1]
-    counts = torch.stack([systematic(weights.log(), u).bincount(minlength=4) for u in combs]).double()
-    assert ((counts - 4 * weights).abs() < 1).all()  # floor or ceiling of n w
-    torch.testing.assert_close(counts.mean(0), 4 * weights, atol=2e-3, rtol=0)
-
-
-def test_effective_share():
-    assert effective_share(torch.zeros(7)).item() == pytest.approx(1)
-    assert effective_share(torch.tensor([0.0, -1e9, -1e9, -1e9])).item() == pytest.approx(0.25)
 
 
 def built(*overrides: str):
