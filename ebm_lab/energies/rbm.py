@@ -1,7 +1,7 @@
 """The restricted Boltzmann machine, its hidden units summed out."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
@@ -154,6 +154,20 @@ class RBMPath(AnnealingPath):
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent sites."""
         return torch.bernoulli(self.base_bias.sigmoid().expand(num, *self.machine.shape), generator=generator)
+
+    def weigh(
+        self, x: Float[Tensor, "batch *shape"], beta: float
+    ) -> Callable[[float], Float[Tensor, " batch"]]:
+        """β' -> F_β(v) - F_β'(v): one product with W for any number of β', and no machine is built."""
+        visible = x.flatten(1)
+        start, own = visible @ self.base_bias.flatten(), visible @ self.machine.visible_bias
+        logits = self.machine.hidden_logits(x)
+
+        def free_energy(at: float) -> Float[Tensor, " batch"]:
+            return -((1 - at) * start + at * own) - softplus(at * logits).sum(1)
+
+        before = free_energy(beta)
+        return lambda next_beta: before - free_energy(next_beta)
 
 
 def _states(num: int, device: torch.device) -> Iterator[Float[Tensor, "states num"]]:

@@ -45,6 +45,12 @@ def test_the_path_starts_at_the_noise_and_ends_at_the_machine(machine, noise):
     torch.testing.assert_close(path(1 - 1e-12)(v), machine(v))
 
 
+def test_the_weights_are_differences_of_the_path(machine, noise):
+    path, v = path_between(noise, machine), noise.sample(9, seeded(2))
+    for beta, following in ((0.0, 0.1), (0.3, 0.8), (0.9, 1.0)):
+        torch.testing.assert_close(path.weigh(v, beta)(following), path(beta)(v) - path(following)(v))
+
+
 def test_weights_average_to_z_from_both_ends(machine, noise):
     """E[w] = Z / Z_0 however few the levels; E[1/w] from exact events; 4 standard errors."""
     path, ladder, exact = path_between(noise, machine), Ladder(linear(6)), float(machine.log_partition())
