@@ -141,6 +141,11 @@ def _make_callbacks(cfg: DictConfig, evaluation: Evaluation) -> list[Callback]:
     made = []
     for name, node in cfg.callbacks.items():
         if node is not None:
+            if "_target_" not in node:
+                raise UserError(
+                    f"callbacks.{name} sets {', '.join(node)} of a callback that is not there: leave that out "
+                    f"(~callbacks.{name}), or give its _target_"
+                )
             with refusals(f"callbacks.{name}"):
                 made.append(instantiate(node, _partial_=True, _convert_="all")(**known.get(name, {})))
     if not any(isinstance(callback, Budget) for callback in made):
