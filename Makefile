@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ENV := OMP_NUM_THREADS=1
+WORKERS ?= 2
 
 .PHONY: help demo test test-slow lint clean
 
@@ -19,10 +20,10 @@ demo: $(BIN)/.installed  ## train the default run (about a minute) and say where
 	$(BIN)/python train.py
 
 test: $(BIN)/.installed  ## the fast suite
-	$(ENV) $(BIN)/python -m pytest
+	$(ENV) $(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: $(BIN)/.installed  ## what takes minutes: kills and resumes, sweeps, several processes
-	$(ENV) $(BIN)/python -m pytest -m slow
+	$(ENV) $(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 lint: $(BIN)/.installed  ## the checks that CI runs
 	$(BIN)/ruff check .
