@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
+from ebm_lab.domains import ANY
 from ebm_lab.energies import Energy
-from ebm_lab.objectives.known_truth import GaussianTruth
+from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth
 from ebm_lab.objectives.maximum_likelihood import Phases
 from ebm_lab.objectives.objective import Objective, Parts
 from ebm_lab.samplers import coupled, run_coupled_chains
@@ -40,13 +41,13 @@ class UnbiasedContrastiveDivergence(Objective):
     Gradient ∇ E_data[E] - ∇ E[H_{k:m}], where H_{k:m} is an average over the first chain and differences
     E(X_t) - E(Y_{t-1}) until the chains meet (`run_coupled_chains`). Its mean is that over the kernel's own
     stationary law, however short the chains: with MALA the exact gradient of the likelihood, with
-    unadjusted Langevin that of its discretised law.
+    unadjusted Langevin that of its discretised law. On binary and categorical data Gibbs kernels are exact.
 
     Args:
         burn_in: k, steps before the average.
         num_steps: m, last step of the average.
         max_steps: steps after which a pair that has not met is given up.
-        coupling: of the proposals: reflection or maximal.
+        coupling: of Gaussian proposals: reflection (None) or maximal; Gibbs kernels have one of their own.
         start: where the pairs start: data (the batch) or noise.
 
     Raises:
@@ -57,12 +58,14 @@ class UnbiasedContrastiveDivergence(Objective):
         batches see CD's gradient and few a large correction. 2. Pairs that hit `max_steps` bring the bias of
         CD of that many steps back (`train/capped` is their share). 3. Where MALA hardly accepts, chains that
         start together meet by not moving: H is the data's own energy then, and nothing is learned. 4. The
-        paper couples Gibbs sweeps of an RBM; here both chains move in x.
+        paper's chain on an RBM is one of both layers, this one of the events, so that it meets earlier.
     Reference: Qiu, Zhang & Wang 2020, Unbiased Contrastive Divergence Algorithm for Training Energy-Based
         Latent Variable Models, ICLR; Jacob, O'Leary & Atchadé 2020, arXiv 1708.03625.
     """
 
+    domains = ANY
     trains_by_sampling = True
+    further_truths = (IsingTruth,)
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class UnbiasedContrastiveDivergence(Objective):
         burn_in: int = 1,
         num_steps: int = 5,
         max_steps: int = 100,
-        coupling: Literal["reflection", "maximal"] = "reflection",
+        coupling: Literal["reflection", "maximal"] | None = None,
         start: Start = "data",
     ) -> None:
         super().__init__(parts)

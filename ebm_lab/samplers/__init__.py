@@ -11,13 +11,15 @@ from ebm_lab.samplers.augmentation import Augmentation
 from ebm_lab.samplers.block_gibbs import BlockGibbs, TwoLayers
 from ebm_lab.samplers.coupled_chains import CoupledChains, run_coupled_chains
 from ebm_lab.samplers.coupled_kernels import (
+    CoupledBlockGibbs,
     CoupledFiniteChain,
+    CoupledGibbs,
     CoupledKernel,
     CoupledLangevin,
     CoupledMALA,
     coupled,
 )
-from ebm_lab.samplers.coupling import maximal_coupling, reflection_coupling
+from ebm_lab.samplers.coupling import layer_coupling, maximal_coupling, reflection_coupling
 from ebm_lab.samplers.diagnostics import effective_draws, rank_normalised_rhat, split_rhat
 from ebm_lab.samplers.discrete_langevin import DiscreteLangevin
 from ebm_lab.samplers.driver import Chains, run_chains
@@ -43,8 +45,10 @@ __all__ = [
     "BlockGibbs",
     "Chains",
     "Constant",
+    "CoupledBlockGibbs",
     "CoupledChains",
     "CoupledFiniteChain",
+    "CoupledGibbs",
     "CoupledKernel",
     "CoupledLangevin",
     "CoupledMALA",
@@ -70,6 +74,7 @@ __all__ = [
     "anneal",
     "coupled",
     "effective_draws",
+    "layer_coupling",
     "leapfrog",
     "maximal_coupling",
     "noise_levels",

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ebm_lab.domains import BINARY
 from ebm_lab.errors import UserError
+from ebm_lab.samplers.coupling import Bernoulli
 from ebm_lab.samplers.kernel import ExactKernel, Info, State
 from ebm_lab.samplers.moves import uniforms
 
@@ -72,9 +73,9 @@ class BlockGibbs(ExactKernel):
         x = state.x
         hidden_logits = energy.hidden_logits(x)
         u_hidden = uniforms(hidden_logits.shape, x, generator) if draw is None else draw[0]
-        hidden = (u_hidden < hidden_logits.sigmoid()).to(x.dtype)
+        hidden = Bernoulli(hidden_logits.sigmoid()).drawn(u_hidden)
         u = uniforms(x.shape, x, generator) if draw is None else draw[1]
-        y = (u < energy.visible_logits(hidden).sigmoid()).to(x.dtype)
+        y = Bernoulli(energy.visible_logits(hidden).sigmoid()).drawn(u)
         return State(y, None, None, state.step + 1), Info(
             energy.free_energy(x, hidden_logits), None, None, None
         )

@@ -68,13 +68,16 @@ class Gibbs(ExactKernel):
     ) -> tuple[State, Info]:
         """The updates of one step; `draw` is (sites, u)."""
         x, energies = state.x, state.energy
-        sites, u = draw if draw is not None else self._draw(x, generator)
+        sites, u = draw if draw is not None else self.draw(x, generator)
         for site, u_site in zip(sites, u, strict=True):
             x, energies = self.moves.resampled(energy, x, energies, site, self._temperature, u_site)
         after = State(x, checked_energies(self, energies, "move to"), None, state.step + 1)
         return after, Info(state.energy, None, None, None)
 
-    def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
+    ) -> tuple[Int[Tensor, "updates batch"], Float[Tensor, "updates batch"]]:
+        """The sites of one step of chains at x, and a uniform for each."""
         total = self.moves.num_sites(x)
         num = self.num_sites or total
         at = {"generator": generator, "device": x.device}

@@ -120,10 +120,12 @@ class BinaryMoves(Moves):
         temperature: float,
         u: Float[Tensor, " batch"],
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
-        """Flipped where u < σ((E(x) - E(y)) / T)."""
+        """1 where u < p(1), whatever is there: chains that share u meet at the site as often as they can."""
         y = self.moved(x, site)
         energy_y = energy(y)
-        flips = ~(u >= ((energies - energy_y) / temperature).sigmoid())  # a NaN is moved to, and so seen
+        is_one = x.flatten(1).gather(1, site[:, None]).squeeze(1) == 1
+        log_odds = torch.where(is_one, energy_y - energies, energies - energy_y) / temperature
+        flips = ((u < log_odds.sigmoid()) != is_one) | energy_y.isnan()  # a NaN is moved to, and so seen
         return torch.where(_by_event(flips, x), y, x), torch.where(flips, energy_y, energies)
 
     def log_factors(

@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
+from ebm_lab.energies import RBM, Ising, Potts, all_states, enumerated
 from ebm_lab.samplers import (
     HMC,
     MALA,
+    BlockGibbs,
     CoupledFiniteChain,
     CoupledLangevin,
     CoupledMALA,
     Geometric,
+    Gibbs,
     Langevin,
     coupled,
     run_coupled_chains,
@@ -194,7 +197,127 @@ def test_pairs_meet_at_times_of_their_own(generator):
     assert abs(both[4000:].mean() - near.mean()) > 10 * error
 
 
+def randomised(energy, scale):
+    """Large couplings, so that no conditional is near ½."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in energy.double().parameters():
+        parameter.data = scale * torch.randn(parameter.shape, generator=generator, dtype=F64)
+    return energy.requires_grad_(False)
+
+
+SPINS = randomised(Ising((3,), field=True), 0.6)
+DISCRETE = {
+    "block": (BlockGibbs(), randomised(RBM((3,), num_hidden=2), 1.5), "binary"),
+    "site": (Gibbs(num_sites=1, scan="random", temperature=1.5), SPINS, "binary"),
+    "sweep": (Gibbs(), SPINS, "binary"),
+    "twice": (Gibbs(num_sites=5, scan="random"), SPINS, "binary"),
+    "classes": (Gibbs(domain="categorical"), randomised(Potts((2, 3)), 0.8), "categorical"),
+}  # fmt: skip
+discrete = pytest.mark.parametrize("which", DISCRETE)
+
+
+def states_of(energy, domain):
+    return torch.cat(list(all_states(energy.shape, domain)))
+
+
+def layer_tables(rbm):
+    """p(h | v), (v, h), and p(v | h), (h, v), of an RBM of 3 and 2 units."""
+    states, hidden = states_of(rbm, "binary"), states_of(Ising((2,)), "binary")
+    p, q = rbm.hidden_logits(states).sigmoid()[:, None], rbm.visible_logits(hidden).sigmoid()[:, None]
+    return torch.where(hidden == 1, p, 1 - p).prod(2), torch.where(states == 1, q, 1 - q).prod(2)
+
+
+def test_either_chain_of_a_pair_of_layers_moves_by_the_kernel_alone(generator):
+    """From the first and the last state: where the pair lands, against p(v' | v) = Σ_h p(h | v) p(v' | h).
+
+    Frequencies of all 8 states within 4 standard errors: 1 false alarm in a thousand for all of them.
+    """
+    kernel, rbm, _ = DISCRETE["block"]
+    states, pair = states_of(rbm, "binary"), coupled(kernel)
+    of_hidden, of_visible = layer_tables(rbm)
+    transition = of_hidden @ of_visible
+    starts = [pair.init(rbm, states[row].expand(NUM, 3)) for row in (0, -1)]
+    for row, after in zip((0, -1), pair.step_pair(rbm, *starts, generator)[:2], strict=True):
+        found = (after.x[:, None] == states).all(2).double().mean(0)
+        p = transition[row]
+        assert ((found - p).abs() <= 4 * (p * (1 - p) / NUM).sqrt()).all()
+
+
+@pytest.mark.parametrize("which", ["site", "sweep", "twice", "classes"])
+def test_either_chain_of_a_gibbs_pair_is_a_lone_chain_of_the_same_draws(which):
+    kernel, energy, domain = DISCRETE[which]
+    states, pair = states_of(energy, domain), coupled(kernel)
+    starts = [pair.init(energy, states[row].expand(100, *energy.shape)) for row in (0, -1)]
+    same = lambda: torch.Generator().manual_seed(5)  # noqa: E731
+    for start, after in zip(starts, pair.step_pair(energy, *starts, same())[:2], strict=True):
+        alone, _ = kernel.step(energy, start, same())
+        assert torch.equal(after.x, alone.x) and (after.x != start.x).any()
+        torch.testing.assert_close(after.energy, energy(after.x))
+
+
+@discrete
+def test_discrete_pairs_that_stand_together_stay_together(which, generator):
+    kernel, energy, domain = DISCRETE[which]
+    states, pair = states_of(energy, domain), coupled(kernel)
+    x = y = pair.init(energy, states.repeat(50, *[1] * len(energy.shape)))
+    for _ in range(10):
+        x, y, _ = pair.step_pair(energy, x, y, generator)
+        assert torch.equal(x.x, y.x)
+
+
+def test_layers_meet_as_often_as_the_drawn_hidden_layers_allow(generator):
+    """Σ over (h, h') of their law under uniforms in common, times Σ_v min(p(v | h), p(v | h'))."""
+    kernel, rbm, _ = DISCRETE["block"]
+    states, hidden = states_of(rbm, "binary"), states_of(Ising((2,)), "binary")
+    p, q = rbm.hidden_logits(states[[0, -1]]).sigmoid()
+    overlaps = torch.minimum(*(layer_tables(rbm)[1][side] for side in (slice(None), (slice(None), None))))
+    # of units (h_j, h'_j): both 1 with min(p, q), one alone with what its probability has more
+    units = torch.stack(
+        [1 - torch.maximum(p, q), (q - p).clamp(min=0), (p - q).clamp(min=0), torch.minimum(p, q)]
+    )
+    kinds = (2 * hidden[:, None] + hidden).long()
+    expected = (units.gather(0, kinds.view(-1, 2)).prod(1) * overlaps.sum(2).flatten()).sum().item()
+    pair = coupled(kernel)
+    starts = [pair.init(rbm, states[row].expand(NUM, 3)) for row in (0, -1)]
+    x, y, _ = pair.step_pair(rbm, *starts, generator)
+    met = (x.x == y.x).all(1).double().mean().item()
+    assert abs(met - expected) < 4 * math.sqrt(expected * (1 - expected) / NUM) and 0.1 < expected < 0.9
+
+
+def test_events_that_differ_in_one_site_meet_when_it_is_visited(generator):
+    """Their conditionals are one there: 1 in 3 steps of one site."""
+    kernel, energy, _ = DISCRETE["site"]
+    pair = coupled(kernel)
+    starts = [pair.init(energy, torch.tensor(v, dtype=F64).expand(NUM, 3)) for v in ((0, 1, 1), (0, 0, 1))]
+    x, y, _ = pair.step_pair(energy, *starts, generator)
+    met = (x.x == y.x).all(1).double().mean().item()
+    assert abs(met - 1 / 3) < 4 * math.sqrt(2 / 9 / NUM)
+
+
+@discrete
+def test_discrete_means_without_bias(which):
+    """E[Σ_i i x_i] under the law, from starts in one corner, within 4 standard errors.
+
+    They are of batches, as a systematic scan starts at one site for a whole batch.
+    """
+    kernel, energy, domain = DISCRETE[which]
+    states = states_of(energy, domain)
+    law = (-enumerated(energy, energy.shape, domain) / kernel.temperature).softmax(0)
+    weights = torch.arange(1, states[0].numel() + 1, dtype=F64)
+    expected = law @ states.flatten(1) @ weights
+    start = states[0].expand(400, *energy.shape)
+    mean, error, _, capped = simulate(
+        coupled(kernel), energy, start, lambda x: x.flatten(1) @ weights,
+        burn_in=0, num_steps=2, max_steps=10_000, seeds=range(40),
+    )  # fmt: skip
+    assert abs(mean - expected) < 4 * error and error < 0.1
+    assert not capped.any()
+
+
 def test_what_cannot_be_coupled_is_refused():
+    for kernel in (BlockGibbs(), Gibbs()):
+        with pytest.raises(ValueError, match="has one coupling, and Gaussian .* set objective.coupling=null"):
+            coupled(kernel, "maximal")
     with pytest.raises(ValueError, match="HMC has no coupled form: choose sampler=mala"):
         coupled(HMC(0.1))
     for kernel in (Langevin(0.1, clamp=(-1, 1)), Langevin(0.1, 0.0), MALA(Geometric(0.1, 0.01, 5))):

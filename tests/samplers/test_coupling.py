@@ -10,6 +10,7 @@ from ebm_lab.samplers.coupling import (
     Bernoulli,
     Categorical,
     Normal,
+    layer_coupling,
     maximal_coupling,
     reflection_coupling,
 )
@@ -71,20 +72,40 @@ def test_equal_laws_give_equal_draws(couple, generator):
     assert torch.equal(x, y) and x.std() > 0.5
 
 
-def test_bernoulli_vectors_are_coupled_as_one_event(generator):
+@pytest.mark.parametrize("couple", [maximal_coupling, layer_coupling])
+def test_bernoulli_vectors_are_coupled_as_one_event(couple, generator):
     """Over the 8 outcomes: P(x = y) = Σ min(p, q), more than coordinate by coordinate; marginals exact."""
     p, q = (torch.tensor(v, dtype=F64) for v in ((0.2, 0.5, 0.9), (0.4, 0.6, 0.7)))
     outcomes = torch.tensor(list(itertools.product((0.0, 1.0), repeat=3)), dtype=F64)
     laws = [Bernoulli(v.expand(NUM, 3)) for v in (p, q)]
     tables = [Bernoulli(v.expand(8, 3)).log_prob(outcomes).exp() for v in (p, q)]
     torch.testing.assert_close(tables[0], (outcomes * p + (1 - outcomes) * (1 - p)).prod(1))
-    x, y = maximal_coupling(*laws, generator)
+    x, y = couple(*laws, generator)
     overlap = torch.minimum(*tables).sum().item()
     assert overlap > (1 - (p - q).abs()).prod().item() + 0.02
     assert_frequency(same(x, y).double().mean().item(), overlap)
     for draws, table in zip((x, y), tables, strict=True):
         for outcome, probability in zip(outcomes, table, strict=True):
             assert_frequency(same(draws, outcome.expand_as(draws)).double().mean().item(), probability.item())
+
+
+def test_layers_that_do_not_meet_keep_their_uniforms_in_common(generator):
+    """200 units with p = .3 and .8 hardly ever meet (overlap 6e-13): they differ in half of the units, as
+    uniforms in common do, and as independent draws do in .3 · .2 + .7 · .8 = .62 of them."""
+    laws = [Bernoulli(torch.full((NUM // 200, 200), p, dtype=F64)) for p in (0.3, 0.8)]
+    for couple, share in ((layer_coupling, 0.5), (maximal_coupling, 0.62)):
+        x, y = couple(*laws, generator)
+        assert_frequency((x != y).double().mean().item(), share)
+        assert couple is maximal_coupling or (x <= y).all()
+
+
+def test_layers_of_one_law_and_of_saturated_units_meet(generator):
+    """Equal laws always, also where a probability is 0 or 1; two laws that exclude each other never."""
+    p = torch.tensor([0.0, 1.0, 0.4], dtype=F64).expand(1000, 3)
+    x, y = layer_coupling(Bernoulli(p), Bernoulli(p.clone()), generator)
+    assert torch.equal(x, y) and 0.3 < x[:, 2].mean() < 0.5
+    x, y = layer_coupling(Bernoulli(p), Bernoulli(1 - p), generator)
+    assert (x[:, :2] == torch.tensor([0.0, 1.0])).all() and (y[:, :2] == torch.tensor([1.0, 0.0])).all()
 
 
 def test_categorical_sites_are_coupled_as_one_event(generator):

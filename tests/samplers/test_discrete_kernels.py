@@ -296,11 +296,11 @@ def test_chains_are_accepted_one_by_one():
 
 def test_a_systematic_scan_starts_anywhere_and_a_random_one_takes_any_site():
     x = torch.zeros(4, 5)
-    sites, _ = Gibbs(7)._draw(x, torch.Generator().manual_seed(0))
+    sites, _ = Gibbs(7).draw(x, torch.Generator().manual_seed(0))
     assert (sites == sites[:, :1]).all() and sorted(sites[:5, 0].tolist()) == [0, 1, 2, 3, 4]
-    starts = {int(Gibbs(1)._draw(x, torch.Generator().manual_seed(s))[0][0, 0]) for s in range(40)}
+    starts = {int(Gibbs(1).draw(x, torch.Generator().manual_seed(s))[0][0, 0]) for s in range(40)}
     assert starts == {0, 1, 2, 3, 4}
-    sites, u = Gibbs(200, "random")._draw(x, torch.Generator().manual_seed(0))
+    sites, u = Gibbs(200, "random").draw(x, torch.Generator().manual_seed(0))
     assert (sites[:, 0] != sites[:, 1]).any() and u.unique().numel() > 700
     assert sites.flatten().bincount(minlength=5).min() > 100
 
