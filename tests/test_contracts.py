@@ -27,6 +27,7 @@ DATA = {
 }  # fmt: skip
 DOMAINS = {"digits": "image", "boltzmann": "binary"}  # of the others: real
 LABELLED = {"gaussian_classes", "digits"}
+OF_UNKNOWN_DENSITY = {"digits"}
 ANSWERING = ("gaussian_classes", "boltzmann")
 NEEDS_A_FILE = {"npz", "folder"}
 
@@ -108,6 +109,8 @@ def refusal(objective: str, data: str) -> str | None:
         return f"trains on .* data, these are {DOMAINS.get(data, 'real')}"
     if method.needs_labels and data not in LABELLED:
         return "learns from labels, and these data have none: choose data=digits"
+    if method.needs_density and data in OF_UNKNOWN_DENSITY:
+        return "learns from the density of the data, and that of these is not known: choose data=gaussian"
     return None
 
 

@@ -3,6 +3,8 @@
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
+from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
@@ -13,6 +15,7 @@ from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
+from ebm_lab.objectives.score_matching import ScoreMatching
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
@@ -23,6 +26,8 @@ __all__ = [
     "ContrastiveDivergence",
     "CooperativeTraining",
     "DenoisingScoreMatching",
+    "ExplicitScoreMatching",
+    "FiniteDifferenceSlicedScoreMatching",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -37,6 +42,7 @@ __all__ = [
     "PersistentContrastiveDivergence",
     "Player",
     "RecoveryLikelihood",
+    "ScoreMatching",
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",
