@@ -1,7 +1,9 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
+from ebm_lab.objectives.approximate_diagonal import ApproximateDiagonal
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
+from ebm_lab.objectives.curvature_propagation import CurvaturePropagation
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
 from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
@@ -22,9 +24,11 @@ from ebm_lab.objectives.ssm import SlicedScoreMatching
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
+    "ApproximateDiagonal",
     "ClassesTruth",
     "ContrastiveDivergence",
     "CooperativeTraining",
+    "CurvaturePropagation",
     "DenoisingScoreMatching",
     "ExplicitScoreMatching",
     "FiniteDifferenceSlicedScoreMatching",

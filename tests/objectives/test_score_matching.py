@@ -113,7 +113,7 @@ def test_diagonal_and_its_parameter_gradient_are_those_of_a_loop(name, chunk_siz
 
 
 def test_chunks_keep_no_graph_of_their_own():
-    """What the backward pass starts from does not hold the network's activations, only where they come from."""
+    """The graph of the result holds where the chunks come from, and none of their activations."""
     model = MLP((32,), width=16, depth=2).double()
     nodes = {}
     for chunk_size in (None, 4):
