@@ -6,6 +6,7 @@ from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.ising import Ising, Potts, lattice
+from ebm_lab.energies.layers import Layer, Layered
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.noise_conditional import NoiseConditioning
@@ -33,6 +34,8 @@ __all__ = [
     "GaussianMixtureEnergy",
     "GeometricPath",
     "Ising",
+    "Layer",
+    "Layered",
     "Mixture",
     "NetworkClassifier",
     "NetworkEnergy",

@@ -7,6 +7,7 @@ from torch import nn
 from ebm_lab.energies.activations import activation as activation_layer
 from ebm_lab.energies.activations import is_smooth
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.layers import Layer
 from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.noise_conditional import (
     Embedded,
@@ -55,3 +56,19 @@ class MLP(NetworkEnergy):
         self.network = Embedded(*layers, nn.Linear(width, 1))
         self.base = base
         self.conditioning = conditioning
+
+    def layers(self) -> list[Layer]:
+        """Its linear maps, each with the activation behind it.
+
+        Raises:
+            ValueError: for an energy of x and a noise level, whose layers depend on the latter.
+        """
+        if self.conditioning is not None:
+            raise ValueError("the layers of an energy that is conditioned on a noise level depend on it")
+        modules = list(self.network)
+        behind = [*modules[1:], None]
+        return [
+            Layer(module.weight, module.bias, activation)
+            for module, activation in zip(modules, behind, strict=True)
+            if isinstance(module, nn.Linear)
+        ]

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.layers import Layer
 
 
 class Quadratic(Energy):
@@ -17,6 +18,8 @@ class Quadratic(Energy):
     Args:
         shape: shape of one event; it is flattened into d numbers.
     """
+
+    base = None  # added to its one layer: nothing
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -32,6 +35,11 @@ class Quadratic(Energy):
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """½ ‖(x - μ) L‖²."""
         return 0.5 * ((x.flatten(1) - self.mean) @ self._factor()).square().sum(1)
+
+    def layers(self) -> list[Layer]:
+        """One: half the square of each of (x - μ) L."""
+        weight = self._factor().T
+        return [Layer(weight, -weight @ self.mean, lambda a: 0.5 * a.square())]
 
     @property
     def precision(self) -> Float[Tensor, "dim dim"]:

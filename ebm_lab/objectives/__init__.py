@@ -1,8 +1,12 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
+from ebm_lab.objectives.approximate_diagonal import ApproximateDiagonal
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
+from ebm_lab.objectives.curvature_propagation import CurvaturePropagation
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
+from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
@@ -13,16 +17,21 @@ from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
+from ebm_lab.objectives.score_matching import ScoreMatching
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
+    "ApproximateDiagonal",
     "ClassesTruth",
     "ContrastiveDivergence",
     "CooperativeTraining",
+    "CurvaturePropagation",
     "DenoisingScoreMatching",
+    "ExplicitScoreMatching",
+    "FiniteDifferenceSlicedScoreMatching",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -37,6 +46,7 @@ __all__ = [
     "PersistentContrastiveDivergence",
     "Player",
     "RecoveryLikelihood",
+    "ScoreMatching",
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",

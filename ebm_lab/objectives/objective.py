@@ -90,6 +90,7 @@ class Objective(LightningModule):
         domains: kinds of data, of real, image, binary and categorical; what samples takes those that its
             kernel moves in.
         needs_labels: the loss reads the class of each event, so data without labels are refused.
+        needs_density: the loss reads the density that the data were drawn from, so data without are refused.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
         minimal_batch: smallest batch on which the loss is defined.
         has_held_out_loss: the loss means something on data that were not trained on.
@@ -106,6 +107,7 @@ class Objective(LightningModule):
 
     domains: ClassVar[frozenset[str]] = CONTINUOUS
     needs_labels: ClassVar[bool] = False
+    needs_density: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
     minimal_batch: ClassVar[int] = 1
     has_held_out_loss: ClassVar[bool] = False
@@ -174,6 +176,11 @@ class Objective(LightningModule):
             raise UserError(
                 f"{cls.__name__} learns from labels, and these data have none: choose data=digits, mnist, "
                 "fashion_mnist, cifar10 or gaussian_classes"
+            )
+        if cls.needs_density and data.density is None:
+            raise UserError(
+                f"{cls.__name__} learns from the density of the data, and that of these is not known: choose "
+                "data=gaussian or a set of points such as data=moons"
             )
 
     def check(self, data: InMemoryData) -> None:

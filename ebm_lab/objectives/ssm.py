@@ -4,12 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.data import Batch, InMemoryData
+from ebm_lab.data import Batch
 from ebm_lab.energies import Energy, ScoreNetwork, score
-from ebm_lab.errors import UserError
-from ebm_lab.objectives.objective import Objective, Parts
-
-IMAGE_SIGMA = 0.35  # of the noise on dequantised images, unless told otherwise
+from ebm_lab.objectives.implicit import ImplicitScoreMatching
+from ebm_lab.objectives.objective import Parts
+from ebm_lab.objectives.slices import Slices, check_slices, draw_slices
 
 
 def sliced_loss(
@@ -35,62 +34,43 @@ def sliced_loss(
     return (curvature + 0.5 * square).mean()
 
 
-class SlicedScoreMatching(Objective):
+class SlicedScoreMatching(ImplicitScoreMatching):
     """SSM: score matching with the Hessian's trace seen along random directions.
 
-    J = E_v E_x [vᵀ(∇s)v + ½‖s‖²], which is the Fisher divergence to the data up to a constant. On dequantised
-    images the density jumps at the edges of its bins and the integration by parts fails; there Gaussian
-    noise of standard deviation σ is added to the data and p_σ is what is learned.
+    J = E_v E_x [vᵀ(∇s)v + ½‖s‖²], or with ½(vᵀs)² in the place of ½‖s‖²: the Fisher divergence to the data up
+    to a constant.
 
     Args:
-        num_slices: directions v per event, Rademacher.
+        num_slices: directions v per event.
+        slices: their law, with E[vvᵀ] = I: rademacher, gaussian, or sphere (of radius √d).
         variance_reduced: ½‖s‖² in place of ½(vᵀs)², same expectation.
         sigma: standard deviation of Gaussian noise added to the data; null adds 0 to vectors and 0.35 to
             dequantised images.
 
+    Raises:
+        ValueError: for no slice, an unknown law or a negative sigma.
     Cost: about 20 forwards a slice, whatever the dimension.
     Notes: blind to the weights of separated modes.
-    Reference: Song, Garg, Shi & Ermon 2019, arXiv 1905.07088; the integrability is Hyvärinen 2005.
+    Reference: Song, Garg, Shi & Ermon 2019, arXiv 1905.07088.
     """
-
-    needs_second_derivatives = True
-    has_held_out_loss = True
-    monitor = "val/loss"
-    notes = (
-        "Score matching cannot see the weights of separated modes: the Fisher divergence is its measure, "
-        "KL is not.",
-    )
 
     def __init__(
         self,
         parts: Parts,
         *,
         num_slices: int = 1,
+        slices: Slices = "rademacher",
         variance_reduced: bool = True,
         sigma: float | None = None,
     ) -> None:
-        super().__init__(parts)
-        if num_slices < 1:
-            raise ValueError(f"num_slices must be at least 1, got {num_slices}")
-        if sigma is not None and sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
+        super().__init__(parts, sigma=sigma)
+        check_slices(slices, num_slices)
         self.num_slices = num_slices
+        self.slices = slices
         self.variance_reduced = variance_reduced
-        self.sigma = sigma
-
-    def check(self, data: InMemoryData) -> None:
-        """Settle σ: dequantised images need some."""
-        super().check(data)
-        if self.sigma is None:
-            self.sigma = 0.0 if data.levels is None else IMAGE_SIGMA
-        if self.sigma == 0 and data.levels is not None:
-            raise UserError(
-                "ssm on dequantised images needs objective.sigma > 0: their density jumps at the edges of "
-                "its bins, where its score does not exist"
-            )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """The sliced loss along fresh Rademacher directions."""
+        """The sliced loss along fresh directions."""
         x = self.corrupted(batch.x.repeat_interleave(self.num_slices, 0))
-        v = 2 * torch.randint(0, 2, x.shape, generator=self.generator, device=x.device).to(x.dtype) - 1
+        v = draw_slices(self.slices, x, self.generator)
         return sliced_loss(self.energy, x, v, self.variance_reduced)
