@@ -3,6 +3,7 @@
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.fd_dsm import FiniteDifferenceDenoisingScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
@@ -23,6 +24,7 @@ __all__ = [
     "ContrastiveDivergence",
     "CooperativeTraining",
     "DenoisingScoreMatching",
+    "FiniteDifferenceDenoisingScoreMatching",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
