@@ -9,7 +9,9 @@ from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
+from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
+from ebm_lab.objectives.ncsn import NoiseConditionalScoreNetwork
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
@@ -32,6 +34,8 @@ __all__ = [
     "JointEnergyModel",
     "KnownTruth",
     "LadderTruth",
+    "MultiscaleDenoisingScoreMatching",
+    "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",
     "Objective",
     "Optimization",

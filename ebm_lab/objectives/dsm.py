@@ -62,6 +62,7 @@ class DenoisingScoreMatching(Objective):
     2002.07501, for the control variate.
     """
 
+    takes_scores = True
     needs_second_derivatives = True
     has_held_out_loss = True
     monitor = "val/loss"
