@@ -3,19 +3,33 @@
 from ebm_lab.energies.classifier import ClassifierEnergy, NetworkClassifier, as_classifier
 from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
 from ebm_lab.energies.convnet import ConvNet
-from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
+from ebm_lab.energies.energy import (
+    Conditioned,
+    ConditionedScore,
+    Energy,
+    ScoreNetwork,
+    energy_and_gradient,
+    frozen,
+    score,
+)
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.layers import Layer, Layered
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.noise_conditional import NoiseConditioning
-from ebm_lab.energies.noise_levels import NoiseLadder, geometric_ladder, variance_preserving_ladder
+from ebm_lab.energies.noise_levels import (
+    NoiseLadder,
+    as_events,
+    geometric_ladder,
+    variance_preserving_ladder,
+)
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
 from ebm_lab.energies.quadratic_ladder import QuadraticLadder
 from ebm_lab.energies.rbm import RBM
 from ebm_lab.energies.resnet import ResNet
+from ebm_lab.energies.score_networks import ScoreMLP, ScoreUNet
 from ebm_lab.energies.spectral_norm import advance_power_iteration
 from ebm_lab.energies.states import all_states, enumerated, num_states
 from ebm_lab.energies.unet import UNet
@@ -27,6 +41,7 @@ __all__ = [
     "AnnealingPath",
     "ClassifierEnergy",
     "Conditioned",
+    "ConditionedScore",
     "ConvNet",
     "DensityEnergy",
     "Energy",
@@ -45,7 +60,9 @@ __all__ = [
     "Quadratic",
     "QuadraticLadder",
     "ResNet",
+    "ScoreMLP",
     "ScoreNetwork",
+    "ScoreUNet",
     "Sum",
     "Tempered",
     "UNet",
@@ -53,6 +70,7 @@ __all__ = [
     "advance_power_iteration",
     "all_states",
     "as_classifier",
+    "as_events",
     "energy_and_gradient",
     "enumerated",
     "frozen",

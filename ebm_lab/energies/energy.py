@@ -76,6 +76,18 @@ class Conditioned(Energy):
         self.shape = energy.shape
         self.twice_differentiable = energy.twice_differentiable
         self.domains = energy.domains
+        self.condition = _Condition(condition)
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """E(x | condition), event by event."""
+        return self.energy(x, **self.condition(len(x)))
+
+
+class _Condition(nn.Module):
+    """Conditions by keyword, each one number or label for all events, shape (), or one an event, (batch,)."""
+
+    def __init__(self, condition: Mapping[str, Tensor | float]) -> None:
+        super().__init__()
         self._names = tuple(condition)
         for name, value in condition.items():
             value = torch.as_tensor(value)
@@ -86,9 +98,9 @@ class Conditioned(Energy):
                 )
             self.register_buffer(f"given_{name}", value, persistent=False)
 
-    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """E(x | condition), event by event."""
-        return self.energy(x, **{name: self._bound(name, len(x)) for name in self._names})
+    def forward(self, num: int) -> dict[str, Tensor]:
+        """The keywords for so many events."""
+        return {name: self._bound(name, num) for name in self._names}
 
     def _bound(self, name: str, num: int) -> Tensor:
         value = getattr(self, f"given_{name}")
@@ -101,25 +113,55 @@ class Conditioned(Energy):
 
 
 class ScoreNetwork(nn.Module, ABC):
-    """A map x -> s(x) that stands for a score without an energy behind it; same shape as x."""
+    """A map x -> s(x) that stands for a score without an energy behind it; same shape as x.
+
+    Attributes: as of `Energy`.
+    """
 
     shape: tuple[int, ...]
     twice_differentiable: bool = True
+    noise_conditional: bool = False
     domains: frozenset[str] = CONTINUOUS
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "batch *shape"], **condition: Tensor) -> Float[Tensor, "batch *shape"]:
         """Score of each event."""
 
+    def given(self, **condition: Tensor | float) -> "ScoreNetwork":
+        """The score x -> s(x | condition), with conditions as `Energy.given` takes them."""
+        return ConditionedScore(self, condition)
+
+
+class ConditionedScore(ScoreNetwork):
+    """A score network with its condition bound: x -> s(x | condition). As `Conditioned` for an energy."""
+
+    def __init__(self, network: ScoreNetwork, condition: Mapping[str, Tensor | float]) -> None:
+        super().__init__()
+        self.network = network
+        self.shape = network.shape
+        self.twice_differentiable = network.twice_differentiable
+        self.domains = network.domains
+        self.condition = _Condition(condition)
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
+        """s(x | condition), event by event."""
+        return self.network(x, **self.condition(len(x)))
+
 
 def energy_and_gradient(
-    energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, "batch *shape"]]:
+    energy: Callable[[Tensor], Tensor] | ScoreNetwork, x: Float[Tensor, "batch *shape"]
+) -> tuple[Float[Tensor, " batch"] | None, Float[Tensor, "batch *shape"]]:
     """E(x) and ∇E(x), both detached: one forward and one input gradient.
+
+    A score network has no energy and gives None and -s(x): kernels that only follow the gradient take it as
+    it is, all others refuse it (`samplers.kernel.evaluated`).
 
     Events are independent (∂E(x_i)/∂x_j = 0), so the gradient of the batch's sum holds every event's own. It
     is asked for with a one for every event, which spares the sum.
     """
+    if isinstance(energy, ScoreNetwork):
+        with torch.no_grad():
+            return None, -energy(x)
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         energies = energy(x)

@@ -1,6 +1,7 @@
 """A fully connected energy for vectors (and, flattened, for small images)."""
 
 import math
+from collections.abc import Sequence
 
 from torch import nn
 
@@ -44,16 +45,10 @@ class MLP(NetworkEnergy):
         conditioning: NoiseConditioning | None = None,
     ) -> None:
         super().__init__()
-        if width < 1 or depth < 1:
-            raise ValueError(f"width and depth must be at least 1, got width={width} and depth={depth}")
         self.shape = tuple(shape)
         self.twice_differentiable = is_smooth(activation)
-        layers: list[nn.Module] = [nn.Flatten()]
-        units = [math.prod(self.shape), *[width] * depth]
-        for num_in, num_out in zip(units, units[1:], strict=False):
-            layers += [nn.Linear(num_in, num_out), *modulation(num_features(conditioning), num_out)]
-            layers.append(activation_layer(activation))
-        self.network = Embedded(*layers, nn.Linear(width, 1))
+        units = [math.prod(self.shape), *[width] * depth, 1]
+        self.network = perceptron(units, activation, num_features(conditioning))
         self.base = base
         self.conditioning = conditioning
 
@@ -72,3 +67,23 @@ class MLP(NetworkEnergy):
             for module, activation in zip(modules, behind, strict=True)
             if isinstance(module, nn.Linear)
         ]
+
+
+def perceptron(units: Sequence[int], activation: str, num_features: int = 0) -> Embedded:
+    """Linear maps from units[0] numbers, an event flattened, to units[-1], an activation between each two.
+
+    Args:
+        num_features: of the embedding that modulates the hidden layers; 0 for none.
+
+    Raises:
+        ValueError: without a hidden layer or with an empty one, or for an unknown activation.
+    """
+    hidden = units[1:-1]
+    if not hidden or min(hidden) < 1:
+        width = hidden[0] if hidden else None
+        raise ValueError(f"width and depth must be at least 1, got width={width} and depth={len(hidden)}")
+    layers: list[nn.Module] = [nn.Flatten()]
+    for num_in, num_out in zip(units, hidden, strict=False):
+        layers += [nn.Linear(num_in, num_out), *modulation(num_features, num_out)]
+        layers.append(activation_layer(activation))
+    return Embedded(*layers, nn.Linear(hidden[-1], units[-1]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.noise_levels import as_events
 
 LOWEST, HIGHEST = 0.25, 4.0  # frequencies of the sinusoids, in radians per factor e of σ
 
@@ -22,6 +23,9 @@ class NoisedDensity(Protocol):
 
     def log_prob(self, x: Tensor, sigma: Tensor) -> Tensor:
         """log (q * N(0, σ²I))(x), (batch,)."""
+
+    def score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Its gradient in x, of x's shape."""
 
 
 class NoiseConditioning(nn.Module):
@@ -73,10 +77,29 @@ class NoiseConditioning(nn.Module):
         sigma: Float[Tensor, "..."],
     ) -> Float[Tensor, " batch"]:
         """E(x, σ), with one level for all events or one for each."""
+        sigma, size, scale = self._sizes(x, sigma)
+        shrunk = (x - self.base.mean) / as_events(size, x)
+        return scale / sigma * network(shrunk, self.embed(sigma)) - self.base.log_prob(x, sigma)
+
+    def score(
+        self,
+        network: Callable[[Tensor, Tensor], Tensor],
+        x: Float[Tensor, "batch *shape"],
+        sigma: Float[Tensor, "..."],
+    ) -> Float[Tensor, "batch *shape"]:
+        """∇ log N(x; μ, Σ + σ²I) + s / (σ √(σ² + s²)) N(u, e): the same of a network with values like x.
+
+        Where N = -∇_u of a scalar network it is the score of that one's energy.
+        """
+        sigma, size, scale = self._sizes(x, sigma)
+        correction = network((x - self.base.mean) / as_events(size, x), self.embed(sigma))
+        return self.base.score(x, sigma) + as_events(scale / (sigma * size), x) * correction
+
+    def _sizes(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """σ and √(σ² + s²) of each event, and s."""
         sigma = torch.as_tensor(sigma).to(x).expand(len(x))
         scale = self.base.scale.to(x)
-        shrunk = (x - self.base.mean) / _as_events((sigma.square() + scale.square()).sqrt(), x)
-        return scale / sigma * network(shrunk, self.embed(sigma)) - self.base.log_prob(x, sigma)
+        return sigma, (sigma.square() + scale.square()).sqrt(), scale
 
 
 class Modulation(nn.Module):
@@ -93,7 +116,7 @@ class Modulation(nn.Module):
     ) -> Float[Tensor, "batch channels *positions"]:
         """(1 + γ) h + β."""
         gamma, beta = self.linear(embedding).chunk(2, 1)
-        return (1 + _as_events(gamma, h)) * h + _as_events(beta, h)
+        return (1 + as_events(gamma, h)) * h + as_events(beta, h)
 
 
 class Embedded(nn.Sequential):
@@ -133,17 +156,17 @@ def network_energy(
     Raises:
         ValueError: for a network that is conditioned and no level, or a level and none that is.
     """
+    check_level(sigma, conditioning)
+    if conditioning is None:
+        return plus_base(network(x), base, x)
+    return conditioning(network, x, sigma)
+
+
+def check_level(sigma: Float[Tensor, "..."] | None, conditioning: NoiseConditioning | None) -> None:
+    """Raise a ValueError for a network that is conditioned and no level, or a level and none that is."""
     if (sigma is None) != (conditioning is None):
         raise ValueError(
             "this energy is conditioned on a noise level: bind one, energy.given(sigma=...)"
             if sigma is None
             else "this energy is not conditioned on a noise level: choose conditioning=noise_level"
         )
-    if conditioning is None:
-        return plus_base(network(x), base, x)
-    return conditioning(network, x, sigma)
-
-
-def _as_events(numbers: Tensor, like: Tensor) -> Tensor:
-    """Numbers of the leading axes, to be broadcast over the others."""
-    return numbers.view(*numbers.shape, *[1] * (like.dim() - numbers.dim()))

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 
 class NoiseLadder:
@@ -90,3 +91,8 @@ def variance_preserving_ladder(
     betas = torch.linspace(first_beta, last_beta, num_steps, dtype=torch.float64)
     kept = (1 - betas).cumprod(0)[:: num_steps // (2 * (num_levels - 1))][:num_levels]
     return NoiseLadder(((1 - kept) / kept).sqrt().tolist())
+
+
+def as_events(numbers: Tensor, like: Tensor) -> Tensor:
+    """Numbers of the leading axes, such as one an event, to be broadcast over the others of `like`."""
+    return numbers.view(*numbers.shape, *[1] * (like.dim() - numbers.dim()))

@@ -77,7 +77,7 @@ class UNet(Energy):
         self.form = form
         self.scale = scale
         self.twice_differentiable = is_smooth(activation)
-        self.network = _ImageToImage(num_in, channels, activation, num_features(conditioning))
+        self.network = ImageToImage(num_in, channels, activation, num_features(conditioning))
         with torch.no_grad():
             self.network.last.weight /= height * width
             self.network.last.bias.zero_()
@@ -98,7 +98,7 @@ class UNet(Energy):
         return 0.5 * (x - g).flatten(1).square().sum(1) / self.scale**2
 
 
-class _ImageToImage(nn.Module):
+class ImageToImage(nn.Module):
     """A residual block at every resolution on the way down and, beside what was kept, on the way up."""
 
     def __init__(self, num_image: int, channels: Sequence[int], activation: str, num_features: int) -> None:
@@ -119,6 +119,7 @@ class _ImageToImage(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"], embedding: Tensor | None = None
     ) -> Float[Tensor, "batch channels height width"]:
+        """An image for every image."""
         h, kept = self.first(x), []
         for level, block in enumerate(self.down):
             h = block(h if level == 0 else avg_pool2d(h, 2, ceil_mode=True), embedding)

@@ -60,8 +60,19 @@ class NoisedGaussian(Noise):
         self, x: Float[Tensor, "batch *shape"], sigma: float | Float[Tensor, " batch"] = 0.0
     ) -> Float[Tensor, " batch"]:
         """log N(x; μ, Σ + σ²I) of each event in nats, with one σ for all or one for each."""
+        along, variances = self._along(x, sigma)
+        return -(along.square() / variances + variances.log() + LOG_2PI).sum(1) / 2
+
+    def score(
+        self, x: Float[Tensor, "batch *shape"], sigma: float | Float[Tensor, " batch"] = 0.0
+    ) -> Float[Tensor, "batch *shape"]:
+        """∇ log N(x; μ, Σ + σ²I) = -(Σ + σ²I)⁻¹ (x - μ)."""
+        along, variances = self._along(x, sigma)
+        return -(along / variances @ self.directions.T).view_as(x)
+
+    def _along(self, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """Coordinates of x - μ along the directions, and their variances with the noise on them."""
         check_fitted(self)
         along = (self.flat(x) - self.mean.flatten()) @ self.directions
         noise = torch.as_tensor(sigma).to(x).square().expand(len(x))
-        variances = self.variances + noise[:, None]
-        return -(along.square() / variances + variances.log() + LOG_2PI).sum(1) / 2
+        return along, self.variances + noise[:, None]

@@ -6,13 +6,16 @@ from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.curvature_propagation import CurvaturePropagation
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
+from ebm_lab.objectives.fd_dsm import FiniteDifferenceDenoisingScoreMatching
 from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
+from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
+from ebm_lab.objectives.ncsn import NoiseConditionalScoreNetwork
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
@@ -32,6 +35,7 @@ __all__ = [
     "DenoisingScoreMatching",
     "ExplicitScoreMatching",
     "FiniteDifferenceSlicedScoreMatching",
+    "FiniteDifferenceDenoisingScoreMatching",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -39,6 +43,8 @@ __all__ = [
     "JointEnergyModel",
     "KnownTruth",
     "LadderTruth",
+    "MultiscaleDenoisingScoreMatching",
+    "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",
     "Objective",
     "Optimization",

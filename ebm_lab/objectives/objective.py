@@ -91,6 +91,7 @@ class Objective(LightningModule):
             kernel moves in.
         needs_labels: the loss reads the class of each event, so data without labels are refused.
         needs_density: the loss reads the density that the data were drawn from, so data without are refused.
+        takes_scores: the loss asks for the score only, so that a network without an energy serves.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
         minimal_batch: smallest batch on which the loss is defined.
         has_held_out_loss: the loss means something on data that were not trained on.
@@ -108,6 +109,7 @@ class Objective(LightningModule):
     domains: ClassVar[frozenset[str]] = CONTINUOUS
     needs_labels: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
+    takes_scores: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
     minimal_batch: ClassVar[int] = 1
     has_held_out_loss: ClassVar[bool] = False
@@ -193,6 +195,11 @@ class Objective(LightningModule):
         self.adapt(data)
         check_domain("energy", self.energy, data.domain)
         check_domain("noise", self.noise, data.domain)
+        if not self.takes_scores and isinstance(self.energy, ScoreNetwork):
+            raise UserError(
+                f"{type(self).__name__} trains an energy, and {type(self.energy).__name__} is none: choose "
+                "energy=mlp for points, convnet or unet for images"
+            )
         if self.trains_by_sampling:
             check_domain("sampler", self.sampler, data.domain)
             self.sampler.check(self.energy)
@@ -257,14 +264,13 @@ class Objective(LightningModule):
         Where noise was added to the data, one jump to the posterior mean of the clean data ends them
         (walk-jump sampling).
         """
-        model = self.model()
-        if not isinstance(model, Energy):
-            raise UserError(f"{type(self).__name__} leaves no energy: it must write its own generate")
-        return self.walk_and_jump(model, self.noise.sample(num, generator), kernel, num_steps, generator)
+        return self.walk_and_jump(
+            self.model(), self.noise.sample(num, generator), kernel, num_steps, generator
+        )
 
     def walk_and_jump(
         self,
-        model: Energy,
+        model: Energy | ScoreNetwork,
         start: Float[Tensor, "num *shape"],
         kernel: Kernel,
         num_steps: int,

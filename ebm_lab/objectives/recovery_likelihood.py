@@ -5,13 +5,14 @@ from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from torch import Tensor
 
-from ebm_lab.data import Batch, InMemoryData
-from ebm_lab.energies import Energy, NoiseLadder
+from ebm_lab.data import Batch
+from ebm_lab.energies import Energy, NoiseLadder, as_events
 from ebm_lab.errors import UserError
 from ebm_lab.objectives.known_truth import LadderTruth
+from ebm_lab.objectives.ladder_objective import LadderObjective, noised
 from ebm_lab.objectives.maximum_likelihood import Phases, likelihood_surrogate
-from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
-from ebm_lab.objectives.objective import Objective, Parts
+from ebm_lab.objectives.mcmc import chain_metrics
+from ebm_lab.objectives.objective import Parts
 from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Chains, ExactKernel, Kernel, Langevin, run_chains
 
@@ -38,7 +39,7 @@ class RecoveryEnergy(Energy):
         super().__init__()
         self.energy = energy
         self.shape = energy.shape
-        self.unit = unit.view(-1, *[1] * (above.dim() - 1))
+        self.unit = as_events(unit, above)
         self.centre = above / self.unit
         self.coupling = coupling
 
@@ -67,7 +68,7 @@ def recovery_loss(
     return likelihood_surrogate(both, x, x_model, weights=share, data_weights=share)
 
 
-class RecoveryLikelihood(Objective):
+class RecoveryLikelihood(LadderObjective):
     """DRL: one energy E(x, σ) learns the law at each level of noise, each given the level above.
 
         x_t = x + σ_t z,  x_{t+1} = x_t + δ_{t+1} z'
@@ -110,7 +111,6 @@ class RecoveryLikelihood(Objective):
     """
 
     trains_by_sampling = True
-    truth = LadderTruth
     notes = (
         "Recovery likelihood learns the density of the data under the smallest noise of its ladder; its "
         "samples descend the whole ladder and end with a jump to the clean data.",
@@ -125,39 +125,23 @@ class RecoveryLikelihood(Objective):
         num_steps: int = 20,
         weight_power: float = 1.0,
     ) -> None:
-        super().__init__(parts._replace(sampler=sampler))
-        check_chain_length(num_steps, energy_penalty=0.0)
+        super().__init__(parts, ladder=ladder, sampler=sampler, num_steps=num_steps)
         if sampler.temperature not in (None, 1):
             raise ValueError(
                 "the noise between levels is what the ladder says at temperature 1 only: set "
                 f"sampler.temperature=1, got {sampler.temperature:g}"
             )
-        self.num_steps = num_steps
-        self.sigma = ladder.sigmas[0]
-        sigmas = torch.tensor(ladder.sigmas)
-        weights = sigmas**weight_power
-        self.register_buffer("sigmas", sigmas, persistent=False)
+        weights = self.sigmas**weight_power
         self.register_buffer("units", torch.tensor([*ladder.steps, ladder.sigmas[-1]]), persistent=False)
         self.register_buffer("weights", weights / weights.mean(), persistent=False)
-
-    def check(self, data: InMemoryData) -> None:
-        """The energy must know of noise levels."""
-        super().check(data)
-        if not self.energy.noise_conditional:
-            raise UserError(
-                f"{type(self).__name__} needs an energy of noise levels, and {type(self.energy).__name__} is "
-                "none: choose energy=mlp, convnet, resnet, wide_resnet or unet with "
-                "conditioning=noise_level, or one of your own with noise_conditional = True and a "
-                "forward(x, sigma)"
-            )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The surrogate on the batch, each event at a random level, and on chains from the level above."""
         num, top = len(batch.x), len(self.sigmas) - 1
-        levels = torch.randint(top + 1, (num,), generator=self.generator, device=batch.x.device)
-        x = batch.x + _per_event(self.sigmas[levels], batch.x) * self.normal_like(batch.x)
-        above = x + _per_event(self.units[levels], x) * self.normal_like(x)
-        above = torch.where(_per_event(levels == top, x), self._start(num, self.generator).to(x), above)
+        levels = self.draw_levels(num)
+        x = noised(batch.x, self.sigmas[levels], self.normal_like(batch.x))
+        above = noised(x, self.units[levels], self.normal_like(x))
+        above = torch.where(as_events(levels == top, x), self.start(num, self.generator).to(x), above)
         chains = self._step_down(above, levels, self.generator)
         phases = recovery_loss(self.energy, x, chains.x, self.sigmas[levels], self.weights[levels])
         self.record(**chain_metrics(phases, chains, self.sampler))
@@ -165,20 +149,10 @@ class RecoveryLikelihood(Objective):
 
     def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """From the top level down, K steps of the training kernel to each, whatever `kernel` says."""
-        x = self._start(num, generator)
+        x = self.start(num, generator)
         for level in reversed(range(len(self.sigmas))):
             x = self._step_down(x, torch.full((num,), level, device=x.device), generator).x
         return denoise(self.model(), x, self.sigma)
-
-    def model(self) -> Energy:
-        """E(·, σ_0): the law of the data noised by the smallest level."""
-        return self.energy.given(sigma=self.sigmas[0])
-
-    def _start(self, num: int, generator: torch.Generator) -> Float[Tensor, "num *shape"]:
-        """Where the top level's chains start: the run's noise, which is like x_0, noised to σ_T."""
-        x = self.noise.sample(num, generator)
-        z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
-        return x + (self.sigmas[-1] ** 2 - self.sigmas[0] ** 2).sqrt() * z
 
     def _step_down(
         self, above: Float[Tensor, "num *shape"], levels: Int[Tensor, " num"], generator: torch.Generator
@@ -237,7 +211,3 @@ def recovered_precision(variance: float, step_size: float, num_steps: int) -> Te
             f"{variance:g}: take more or larger steps"
         )
     return torch.tensor(brentq(excess, 1e-9, 1 / step_size) - 1, dtype=torch.float64)
-
-
-def _per_event(numbers: Tensor, x: Tensor) -> Tensor:
-    return numbers.view(-1, *[1] * (x.dim() - 1))

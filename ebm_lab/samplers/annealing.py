@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.energies import Energy, Tempered
+from ebm_lab.energies import Energy, ScoreNetwork, Tempered
 from ebm_lab.errors import UserError
 from ebm_lab.samplers.driver import run_chains
 from ebm_lab.samplers.kernel import Kernel
@@ -17,11 +17,12 @@ class Level(NamedTuple):
     """One rung of a ladder.
 
     Attributes:
-        energy: x -> E_k(x), a module where it has parameters, so that they are frozen meanwhile.
+        energy: x -> E_k(x), or a score network; a module where it has parameters, so that they are frozen
+            meanwhile.
         scale: how wide its law is, in units of the law that the kernel's own step is made for.
     """
 
-    energy: Callable[[Tensor], Tensor]
+    energy: Callable[[Tensor], Tensor] | ScoreNetwork
     scale: float = 1.0
 
 
@@ -85,8 +86,11 @@ def anneal(
     return Annealed(x, None if None in acceptances else torch.stack(acceptances))
 
 
-def noise_levels(energy: Energy, sigmas: Sequence[float]) -> list[Level]:
-    """E(x | sigma=σ_k), as wide as σ_k: the kernel's own step is that of the last level."""
+def noise_levels(energy: Energy | ScoreNetwork, sigmas: Sequence[float]) -> list[Level]:
+    """E(x | sigma=σ_k), as wide as σ_k: the kernel's own step is that of the last level.
+
+    Where that step is in units of the level itself, h_k = h σ_k², the kernel to use is its `at_scale(σ_L)`.
+    """
     return [Level(energy.given(sigma=sigma), sigma / sigmas[-1]) for sigma in sigmas]
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.energies.energy import frozen
+from ebm_lab.energies.energy import ScoreNetwork, frozen
 from ebm_lab.samplers.kernel import Kernel
 
 
@@ -17,7 +17,7 @@ class Chains(NamedTuple):
     Attributes:
         x: the final events.
         samples: the events after every `record_every` steps, or None where none were asked for.
-        energies: mean energy of the batch before each step.
+        energies: mean energy of the batch before each step; empty for a score network.
         acceptance: mean acceptance probability over steps and events; None without an accept step.
         gradient_norm: mean over events of ‖∇E‖ before the last step; None without a step.
         clipped: mean fraction of clipped or clamped coordinates; None where neither is on.
@@ -37,7 +37,7 @@ class Chains(NamedTuple):
 
 def run_chains(
     kernel: Kernel,
-    energy: Callable[[Tensor], Tensor],
+    energy: Callable[[Tensor], Tensor] | ScoreNetwork,
     x: Float[Tensor, "batch *shape"],
     num_steps: int,
     generator: torch.Generator | None,
@@ -54,7 +54,7 @@ def run_chains(
 
     Args:
         kernel: the transition.
-        energy: x -> E(x), shape (batch,).
+        energy: x -> E(x), shape (batch,); a score network for kernels that only follow the score.
         x: where the chains start; left unchanged.
         num_steps: steps of each chain, at least 0.
         generator: source of all randomness, on the device of x.
@@ -72,7 +72,8 @@ def run_chains(
         state = kernel.init(energy, x.detach())
         for step in range(1, num_steps + 1):
             state, info = kernel.step(energy, state, generator)
-            energies.append(info.energy)
+            if info.energy is not None:
+                energies.append(info.energy)
             if info.acceptance is not None:
                 acceptances.append(info.acceptance)
             if info.clipped is not None:

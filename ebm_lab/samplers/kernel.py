@@ -42,7 +42,7 @@ class Info(NamedTuple):
     """What one step tells about itself; every entry is of the state that the step left from.
 
     Attributes:
-        energy: E(x) of each event before the step.
+        energy: E(x) of each event before the step; None of a score network.
         gradient: ∇E(x) before the step, as the energy gave it (unclipped).
         acceptance: acceptance probability of each event's proposal; None for kernels that accept always.
         clipped: fraction of each event's coordinates whose gradient was clipped or whose value was clamped;
@@ -51,7 +51,7 @@ class Info(NamedTuple):
             without replicas, and in a step without an exchange.
     """
 
-    energy: Float[Tensor, " batch"]
+    energy: Float[Tensor, " batch"] | None
     gradient: Float[Tensor, "batch *shape"] | None
     acceptance: Float[Tensor, " batch"] | None
     clipped: Float[Tensor, " batch"] | None
@@ -171,8 +171,17 @@ class ExactKernel(Kernel):
 
 
 def evaluated(kernel: Kernel, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
-    """The start of a kernel that keeps E and ∇E; refuses a start where the energy is not finite."""
+    """The start of a kernel that keeps E and ∇E; refuses a start where the energy is not finite.
+
+    Raises:
+        UserError: of a score network, which has no energy to keep.
+    """
     energies, gradient = energy_and_gradient(energy, x)
+    if energies is None:
+        raise UserError(
+            f"{type(kernel).__name__} compares energies, and a score network has none: choose langevin or "
+            "preconditioned, which only follow the score"
+        )
     return State(x.detach(), checked_energies(kernel, energies), gradient, 0)
 
 
