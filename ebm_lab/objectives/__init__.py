@@ -1,28 +1,38 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
+from ebm_lab.objectives.bregman import BregmanContrast
 from ebm_lab.objectives.cd import ContrastiveDivergence
+from ebm_lab.objectives.conditional_nce import ConditionalNCE
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.ence import ExponentialNCE
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
+from ebm_lab.objectives.normalised_descent import NormalisedGradientDescent
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
+from ebm_lab.objectives.ranking_nce import RankingNCE
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
+from ebm_lab.objectives.self_normalised import SelfNormalisedLikelihood
+from ebm_lab.objectives.shifted_nce import ShiftedNCE
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
+    "BregmanContrast",
     "ClassesTruth",
+    "ConditionalNCE",
     "ContrastiveDivergence",
     "CooperativeTraining",
     "DenoisingScoreMatching",
+    "ExponentialNCE",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -31,12 +41,16 @@ __all__ = [
     "KnownTruth",
     "LadderTruth",
     "NoiseContrastiveEstimation",
+    "NormalisedGradientDescent",
     "Objective",
     "Optimization",
     "Parts",
     "PersistentContrastiveDivergence",
     "Player",
+    "RankingNCE",
     "RecoveryLikelihood",
+    "SelfNormalisedLikelihood",
+    "ShiftedNCE",
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",
