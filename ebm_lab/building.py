@@ -143,8 +143,8 @@ def _make_callbacks(cfg: DictConfig, evaluation: Evaluation) -> list[Callback]:
         if node is not None:
             if "_target_" not in node:
                 raise UserError(
-                    f"callbacks.{name} sets {', '.join(node)} of a callback that is not there: leave that out "
-                    f"(~callbacks.{name}), or give its _target_"
+                    f"callbacks.{name} sets {', '.join(node)} of a callback that is not there: leave that "
+                    f"out (~callbacks.{name}), or give its _target_"
                 )
             with refusals(f"callbacks.{name}"):
                 made.append(instantiate(node, _partial_=True, _convert_="all")(**known.get(name, {})))

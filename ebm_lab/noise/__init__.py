@@ -5,6 +5,7 @@ from ebm_lab.noise.independent import Bernoulli, Categorical
 from ebm_lab.noise.mixture import LowRankMixture
 from ebm_lab.noise.noise import Noise
 from ebm_lab.noise.noised_gaussian import NoisedGaussian
+from ebm_lab.noise.perturbation import GaussianPerturbation, Perturbation, ShrinkingPerturbation
 from ebm_lab.noise.uniform import UniformBox
 
 __all__ = [
@@ -12,9 +13,12 @@ __all__ = [
     "Categorical",
     "DiagonalGaussian",
     "Gaussian",
+    "GaussianPerturbation",
     "LowRankMixture",
     "Noise",
     "NoisedGaussian",
+    "Perturbation",
+    "ShrinkingPerturbation",
     "StandardGaussian",
     "UniformBox",
 ]

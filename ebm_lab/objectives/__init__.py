@@ -1,10 +1,13 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
 from ebm_lab.objectives.approximate_diagonal import ApproximateDiagonal
+from ebm_lab.objectives.bregman import BregmanContrast
 from ebm_lab.objectives.cd import ContrastiveDivergence
+from ebm_lab.objectives.conditional_nce import ConditionalNCE
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.curvature_propagation import CurvaturePropagation
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.ence import ExponentialNCE
 from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
 from ebm_lab.objectives.fd_dsm import FiniteDifferenceDenoisingScoreMatching
 from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
@@ -16,11 +19,15 @@ from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.ncsn import NoiseConditionalScoreNetwork
+from ebm_lab.objectives.normalised_descent import NormalisedGradientDescent
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
+from ebm_lab.objectives.ranking_nce import RankingNCE
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.score_matching import ScoreMatching
+from ebm_lab.objectives.self_normalised import SelfNormalisedLikelihood
+from ebm_lab.objectives.shifted_nce import ShiftedNCE
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
@@ -28,14 +35,17 @@ from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
     "ApproximateDiagonal",
+    "BregmanContrast",
     "ClassesTruth",
+    "ConditionalNCE",
     "ContrastiveDivergence",
     "CooperativeTraining",
     "CurvaturePropagation",
     "DenoisingScoreMatching",
     "ExplicitScoreMatching",
-    "FiniteDifferenceSlicedScoreMatching",
+    "ExponentialNCE",
     "FiniteDifferenceDenoisingScoreMatching",
+    "FiniteDifferenceSlicedScoreMatching",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -46,13 +56,17 @@ __all__ = [
     "MultiscaleDenoisingScoreMatching",
     "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",
+    "NormalisedGradientDescent",
     "Objective",
     "Optimization",
     "Parts",
     "PersistentContrastiveDivergence",
     "Player",
+    "RankingNCE",
     "RecoveryLikelihood",
     "ScoreMatching",
+    "SelfNormalisedLikelihood",
+    "ShiftedNCE",
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",

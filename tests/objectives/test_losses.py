@@ -4,28 +4,18 @@ import math
 
 import pytest
 import torch
+from closed_forms import Scaled, column, normal_grid
 
 from ebm_lab.energies import Energy, Quadratic
 from ebm_lab.objectives.dsm import denoising_loss
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
-from ebm_lab.objectives.nce import log_ratio, nce_loss
+from ebm_lab.objectives.nce import nce_loss
+from ebm_lab.objectives.noise_contrast import log_ratio
 from ebm_lab.objectives.short_run import short_run_precision
 from ebm_lab.objectives.ssm import sliced_loss
 from ebm_lab.samplers import MALA, Langevin, run_chains
 
 PRECISION = torch.tensor([[2, 0.6], [0.6, 1]], dtype=torch.float64)
-
-
-class Scaled(Energy):
-    """E(x) = λ ‖x‖² / 2, the one-parameter test model."""
-
-    def __init__(self, precision: float, dim: int = 1) -> None:
-        super().__init__()
-        self.shape = (dim,)
-        self.precision = torch.nn.Parameter(torch.tensor(precision, dtype=torch.float64))
-
-    def forward(self, x):
-        return 0.5 * self.precision * x.square().sum(1)
 
 
 class DoubleWell(Energy):
@@ -37,18 +27,8 @@ class DoubleWell(Energy):
         return (x.square() - 1).square().sum(1)
 
 
-def column(*values: float) -> torch.Tensor:
-    return torch.tensor(values, dtype=torch.float64)[:, None]
-
-
 def slope(loss: torch.Tensor, energy: Scaled) -> float:
     return torch.autograd.grad(loss, energy.precision)[0].item()
-
-
-def normal_grid(num: int, scale: float = 1.0) -> torch.Tensor:
-    """Quantiles of N(0, scale²) at the middles of `num` equal parts: averages over it are near exact."""
-    u = (torch.arange(num, dtype=torch.float64) + 0.5) / num
-    return scale * torch.special.ndtri(u)[:, None]
 
 
 # --- maximum likelihood ---------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from ebm_lab.energies import Energy, Quadratic
 from ebm_lab.errors import Diverged
 from ebm_lab.noise import StandardGaussian
 from ebm_lab.objectives import Objective, Optimization, Parts, Player
-from ebm_lab.objectives.nce import log_ratio, nce_loss
+from ebm_lab.objectives.nce import nce_loss
+from ebm_lab.objectives.noise_contrast import log_ratio
 from ebm_lab.samplers import Langevin
 
 SGD = functools.partial(torch.optim.SGD)

@@ -60,7 +60,7 @@ MISTAKES = {
     "objective=ssm energy.activation=relu": "choose a smooth activation, such as energy.activation=silu",
     "data.batch_size=100000": "set it to at most 300",
     "callbacks.budget=null": "callbacks.budget is what ends a run",
-    "callbacks.ema=null +callbacks.ema={decay:0.9}": "callbacks.ema sets decay of a callback that is not there",
+    "callbacks.ema=null +callbacks.ema={decay:0.9}": "callbacks.ema sets decay of a callback that is not",
     "callbacks.checkpoints.every=0": "every must be at least 1, got 0",
     "data=npz": "data.path has no value: set it, data.path=...",
     "data=npz data.path=nan.npz": "1 NaN",
