@@ -2,12 +2,21 @@
 
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.cooperative import CooperativeTraining
+from ebm_lab.objectives.diffclf import DiffusiveClassification
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.dual_score_matching import DualScoreMatching
 from ebm_lab.objectives.fd_dsm import FiniteDifferenceDenoisingScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
-from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
+from ebm_lab.objectives.known_truth import (
+    GaussianTruth,
+    IsingTruth,
+    KnownTruth,
+    LadderTruth,
+    NoisedTruth,
+    NormalisedTruth,
+)
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
@@ -16,6 +25,7 @@ from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
+from ebm_lab.objectives.score_sde import ScoreSDE
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
@@ -26,6 +36,8 @@ __all__ = [
     "ContrastiveDivergence",
     "CooperativeTraining",
     "DenoisingScoreMatching",
+    "DiffusiveClassification",
+    "DualScoreMatching",
     "FiniteDifferenceDenoisingScoreMatching",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
@@ -37,12 +49,15 @@ __all__ = [
     "MultiscaleDenoisingScoreMatching",
     "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",
+    "NoisedTruth",
+    "NormalisedTruth",
     "Objective",
     "Optimization",
     "Parts",
     "PersistentContrastiveDivergence",
     "Player",
     "RecoveryLikelihood",
+    "ScoreSDE",
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",
