@@ -3,6 +3,12 @@
 from ebm_lab.energies.classifier import ClassifierEnergy, NetworkClassifier, as_classifier
 from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
 from ebm_lab.energies.convnet import ConvNet
+from ebm_lab.energies.diffusions import (
+    Diffusion,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+)
 from ebm_lab.energies.energy import (
     Conditioned,
     ConditionedScore,
@@ -27,6 +33,7 @@ from ebm_lab.energies.noise_levels import (
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
 from ebm_lab.energies.quadratic_ladder import QuadraticLadder
+from ebm_lab.energies.quadratic_noised import NoisedQuadratic
 from ebm_lab.energies.rbm import RBM
 from ebm_lab.energies.resnet import ResNet
 from ebm_lab.energies.score_networks import ScoreMLP, ScoreUNet
@@ -44,6 +51,7 @@ __all__ = [
     "ConditionedScore",
     "ConvNet",
     "DensityEnergy",
+    "Diffusion",
     "Energy",
     "GaussianBase",
     "GaussianMixtureEnergy",
@@ -56,6 +64,7 @@ __all__ = [
     "NetworkEnergy",
     "NoiseConditioning",
     "NoiseLadder",
+    "NoisedQuadratic",
     "Potts",
     "Quadratic",
     "QuadraticLadder",
@@ -63,9 +72,12 @@ __all__ = [
     "ScoreMLP",
     "ScoreNetwork",
     "ScoreUNet",
+    "SubVariancePreserving",
     "Sum",
     "Tempered",
     "UNet",
+    "VarianceExploding",
+    "VariancePreserving",
     "WideResNet",
     "advance_power_iteration",
     "all_states",

@@ -6,7 +6,9 @@ from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.conditional_nce import ConditionalNCE
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.curvature_propagation import CurvaturePropagation
+from ebm_lab.objectives.diffclf import DiffusiveClassification
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
+from ebm_lab.objectives.dual_score_matching import DualScoreMatching
 from ebm_lab.objectives.ence import ExponentialNCE
 from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
 from ebm_lab.objectives.fd_dsm import FiniteDifferenceDenoisingScoreMatching
@@ -14,7 +16,14 @@ from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
-from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
+from ebm_lab.objectives.known_truth import (
+    GaussianTruth,
+    IsingTruth,
+    KnownTruth,
+    LadderTruth,
+    NoisedTruth,
+    NormalisedTruth,
+)
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
@@ -26,6 +35,7 @@ from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.ranking_nce import RankingNCE
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.score_matching import ScoreMatching
+from ebm_lab.objectives.score_sde import ScoreSDE
 from ebm_lab.objectives.self_normalised import SelfNormalisedLikelihood
 from ebm_lab.objectives.shifted_nce import ShiftedNCE
 from ebm_lab.objectives.short_run import ShortRun
@@ -42,6 +52,8 @@ __all__ = [
     "CooperativeTraining",
     "CurvaturePropagation",
     "DenoisingScoreMatching",
+    "DiffusiveClassification",
+    "DualScoreMatching",
     "ExplicitScoreMatching",
     "ExponentialNCE",
     "FiniteDifferenceDenoisingScoreMatching",
@@ -56,7 +68,9 @@ __all__ = [
     "MultiscaleDenoisingScoreMatching",
     "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",
+    "NoisedTruth",
     "NormalisedGradientDescent",
+    "NormalisedTruth",
     "Objective",
     "Optimization",
     "Parts",
@@ -65,6 +79,7 @@ __all__ = [
     "RankingNCE",
     "RecoveryLikelihood",
     "ScoreMatching",
+    "ScoreSDE",
     "SelfNormalisedLikelihood",
     "ShiftedNCE",
     "ShortRun",

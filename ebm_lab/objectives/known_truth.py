@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ebm_lab.data import InMemoryData
 from ebm_lab.data.ising import IsingLaw
-from ebm_lab.energies import Energy, Ising
+from ebm_lab.energies import Energy, Ising, NoisedQuadratic
 
 
 class KnownTruth(ABC):
@@ -156,6 +156,62 @@ class LadderTruth(KnownTruth):
 
 def _by_level(numbers: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {f"{name}, level {k}": value for k, found in enumerate(numbers) for name, value in found.items()}
+
+
+@dataclass(frozen=True)
+class NoisedTruth(KnownTruth):
+    """The energy `NoisedQuadratic` on data of law N(0, Σ): E(x, σ) = -log N(x; 0, S + σ²I), S = Σ.
+
+    For methods whose noise level is continuous, and without bias.
+
+    Args:
+        level: the truth about the data.
+    """
+
+    overrides = ("data=gaussian", "energy=quadratic_noised")
+    size_key = "data.dim"
+
+    level: GaussianTruth
+
+    @classmethod
+    def of(cls, data: InMemoryData) -> Self:
+        """The truth about `data=gaussian`."""
+        return cls(GaussianTruth.of(data))
+
+    @property
+    def answer(self) -> Float[Tensor, "dim dim"]:
+        """Σ."""
+        return self.level.covariance
+
+    def expected(self, covariance: Float[Tensor, "dim dim"]) -> dict[str, Float[Tensor, ""]]:
+        """The mean eigenvalue and the mean log-eigenvalue of S."""
+        dim = len(covariance)
+        return {"trace(S)/d": torch.trace(covariance) / dim, "logdet(S)/d": torch.logdet(covariance) / dim}
+
+    def learned(self, energy: NoisedQuadratic) -> dict[str, Float[Tensor, ""]]:
+        """The same numbers of a trained energy."""
+        return self.expected(energy.covariance.detach().double())
+
+    def place(
+        self, energy: NoisedQuadratic, covariance: Float[Tensor, "dim dim"]
+    ) -> dict[nn.Parameter, Tensor]:
+        """Put S into an energy; the direction of its parameters in which log c of cS grows."""
+        energy.set_covariance(covariance)
+        half = torch.full_like(energy.log_diagonal, 0.5)
+        return {energy.log_diagonal: half, energy.below_diagonal: 0.5 * energy.below_diagonal.detach()}
+
+
+@dataclass(frozen=True)
+class NormalisedTruth(NoisedTruth):
+    """The same for methods that learn a normalised energy: b log σ, which no score sees, must vanish."""
+
+    def expected(self, covariance: Float[Tensor, "dim dim"]) -> dict[str, Float[Tensor, ""]]:
+        """The two numbers of S, and b = 0."""
+        return super().expected(covariance) | {"b": covariance.new_zeros(())}
+
+    def learned(self, energy: NoisedQuadratic) -> dict[str, Float[Tensor, ""]]:
+        """The same numbers of a trained energy."""
+        return super().learned(energy) | {"b": energy.tilt.detach().double()}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ebm_lab.data import InMemoryData
 from ebm_lab.energies import Energy, NoiseLadder, ScoreNetwork, as_events
 from ebm_lab.errors import UserError
 from ebm_lab.noise import Noise
-from ebm_lab.objectives.known_truth import LadderTruth
+from ebm_lab.objectives.known_truth import KnownTruth, LadderTruth
 from ebm_lab.objectives.mcmc import check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
 from ebm_lab.objectives.tweedie import denoise
@@ -65,8 +65,10 @@ class LadderObjective(Objective):
         """Events like those of the top level: the run's noise, which is like x_0, noised to σ_T."""
         return widened(self.noise, float(self.sigmas[0]), float(self.sigmas[-1]), num, generator)
 
-    def answer(self, truth: LadderTruth) -> Float[Tensor, "levels dim dim"]:
-        """P_k = (Σ + σ_k²I)⁻¹: no bias."""
+    def answer(self, truth: KnownTruth) -> Tensor:
+        """P_k = (Σ + σ_k²I)⁻¹ of a ladder: no bias."""
+        if not isinstance(truth, LadderTruth):
+            return super().answer(truth)
         variances = [float(sigma) ** 2 for sigma in self.sigmas]
         return torch.stack([truth.map_eigenvalues(lambda m, v=v: 1 / (m + v)) for v in variances])
 

@@ -15,8 +15,9 @@ def conditional_denoising_loss(
     x: Float[Tensor, "batch *shape"],
     z: Float[Tensor, "batch *shape"],
     sigma: Float[Tensor, " batch"],
+    weights: Float[Tensor, " batch"] | None = None,
 ) -> Float[Tensor, ""]:
-    """mean ½ ‖σ s(x + σz, σ) + z‖²: each level's denoising loss with weight σ².
+    """mean w ½ ‖σ s(x + σz, σ) + z‖²: each level's denoising loss with weight σ², and w = 1 without weights.
 
     With s = 0 every level's loss is d/2, at the optimum on N(0, mI) it is ½ d m / (m + σ²).
 
@@ -25,7 +26,8 @@ def conditional_denoising_loss(
     arXiv 1907.05600, eqs. 5 and 6 with λ(σ) = σ².
     """
     residual = as_events(sigma, x) * score(model, noised(x, sigma, z), create_graph=True, sigma=sigma) + z
-    return 0.5 * residual.flatten(1).square().sum(1).mean()
+    losses = 0.5 * residual.flatten(1).square().sum(1)
+    return (losses if weights is None else weights * losses).mean()
 
 
 class NoiseConditionalScoreNetwork(LadderObjective):

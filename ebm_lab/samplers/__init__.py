@@ -33,6 +33,7 @@ from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
+from ebm_lab.samplers.probability_flow import Flowed, flow_log_prob, probability_flow
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Listed, Polynomial
 from ebm_lab.samplers.underdamped import UnderdampedLangevin
@@ -55,6 +56,7 @@ __all__ = [
     "DiscreteLangevin",
     "DualAveraging",
     "ExactKernel",
+    "Flowed",
     "Geometric",
     "Gibbs",
     "GibbsWithGradients",
@@ -74,10 +76,12 @@ __all__ = [
     "anneal",
     "coupled",
     "effective_draws",
+    "flow_log_prob",
     "layer_coupling",
     "leapfrog",
     "maximal_coupling",
     "noise_levels",
+    "probability_flow",
     "rank_normalised_rhat",
     "reflection_coupling",
     "run_chains",

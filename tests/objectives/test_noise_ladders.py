@@ -86,8 +86,8 @@ def test_levels_of_the_multiscale_range(spacing):
 
 @pytest.mark.parametrize(("step_size", "inflation"), [(0.2, 1.1111111111), (0.1, 1.0526315789)])
 def test_samples_of_a_score_network_have_the_variance_of_both_published_steps(step_size, inflation):
-    # Data without width, m = 0: each level ends at σ²/(1 - h/2) whatever came before, and the jump x + σ₀²s is
-    # exactly 0 there; without it the last level is seen. 4 standard errors of 8000 are 6 %.
+    # Data without width, m = 0: each level ends at σ²/(1 - h/2) whatever came before, and the jump x + σ₀²s
+    # is exactly 0 there; without it the last level is seen. 4 standard errors of 8000 are 6 %.
     method = build_with(
         *("objective=ncsn", "data=gaussian", "data.dim=1", "energy=score_mlp", "objective.num_steps=40"),
         f"objective.sampler.step_size={step_size}",
@@ -114,8 +114,8 @@ def test_multiscale_samples_pass_through_the_temperatures():
     energy.set_precision(torch.tensor([[1 / 0.01]], dtype=F64))
     generator = torch.Generator().manual_seed(0)
     assert method.generate(10, None, 0, generator).abs().max() < 1e-9
-    # With precision 1/(4σ₀²) the jump is (3/4) x, and Langevin of h = .8 σ₀² leaves 4σ₀² / (1 - h/(8σ₀²)) at the
-    # last level. 8000 samples: 4 standard errors are 6 %.
+    # With precision 1/(4σ₀²) the jump is (3/4) x, and Langevin of h = .8 σ₀² leaves 4σ₀² / (1 - h/(8σ₀²)) at
+    # the last level. 8000 samples: 4 standard errors are 6 %.
     energy.set_precision(torch.tensor([[0.25 / 0.01]], dtype=F64))
     x = method.generate(8000, None, 0, generator)
     assert x.var().item() == pytest.approx(0.75**2 * 0.04 / 0.9, rel=0.065)

@@ -1,0 +1,145 @@
+"""Score-based diffusions: one loss for all, reverse diffusion of a Gaussian, and the likelihood of a run."""
+
+import math
+
+import hydra
+import pytest
+import torch
+
+from ebm_lab import schema
+from ebm_lab.building import build
+from ebm_lab.cli import CONFIGS
+from ebm_lab.data.dequantisation import log_jacobian
+from ebm_lab.energies import (
+    NoisedQuadratic,
+    SubVariancePreserving,
+    VarianceExploding,
+    VariancePreserving,
+    score,
+)
+from ebm_lab.errors import UserError
+from ebm_lab.objectives.score_sde import diffusion_loss, predicted
+
+F64 = torch.float64
+PAIRS = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]], dtype=F64)  # (x, z), m₂ = 1
+DIFFUSIONS = [VarianceExploding(0.01, 5.0), VariancePreserving(), SubVariancePreserving()]
+
+
+def build_with(*overrides: str):
+    schema.register()
+    small = ["objective=score_sde", "logger=none"]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return build(hydra.compose("train", overrides=[*small, *overrides]))
+
+
+@pytest.mark.parametrize("diffusion", DIFFUSIONS, ids=lambda d: type(d).__name__)
+@pytest.mark.parametrize("time", [0.1, 0.7])
+def test_loss_is_that_of_the_published_coordinates(diffusion, time):
+    # std² ½ (s_t(x_t) + z/std)² at x_t = αx + std z, with the score -x_t/(α² + std²) of N(0, 1) data, S = 1.
+    energy, t = NoisedQuadratic((1,)).double(), torch.full((4,), time, dtype=F64)
+    x, z = PAIRS[:, :1], PAIRS[:, 1:]
+    alpha, std = (float(f(t[0])) for f in (diffusion.scale, diffusion.std))
+    residual = -(alpha * x + std * z) / (alpha**2 + std**2) + z / std
+    expected = 0.5 * residual.square().mean().item()
+    loss = diffusion_loss(energy, x, z, t, diffusion)
+    assert loss.item() == pytest.approx(std**2 * expected, rel=1e-9)
+    assert torch.autograd.grad(loss, energy.log_diagonal)[0].item() == pytest.approx(0, abs=1e-9)
+    g = float(diffusion.diffusion(t[0]))
+    weighted = diffusion_loss(energy, x, z, t, diffusion, "likelihood").item()
+    assert weighted == pytest.approx(g**2 * expected, rel=1e-9)
+
+
+def test_predictor_widens_and_contracts_as_known():
+    energy, x, z = NoisedQuadratic((1,)).double(), torch.full((1, 1), 2.0).double(), torch.ones(1, 1).double()
+    found = predicted(energy, x, z, 2.0, 1.0).item()
+    assert found == pytest.approx(2 - 3 * 2 / 5 + math.sqrt(3), abs=1e-12)
+
+
+def test_reverse_diffusion_ends_with_the_variance_of_its_recursion():
+    # N(0, m): from m + σ_T² by v -> v (1 - D/(m + σ²))² + D and Langevin's (1 - hσ²/(m + σ²))² v + 2hσ² at
+    # every time, and the jump m/(m + σ₀²); 8000 samples have a standard error of √(2/n), four of which are 6
+    # %.
+    built = build_with(
+        "data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised",
+        "objective.num_times=20",
+        "objective.sde.smallest=0.3", "objective.sde.largest=3.0",
+    )  # fmt: skip
+    method, m = built.objective.double(), float(built.data.density.covariance)
+    method.energy.set_covariance(torch.tensor([[m]], dtype=F64))
+    x = method.generate(8000, None, 0, torch.Generator().manual_seed(0))
+    sigmas, h = method.ladder.sigmas[::-1], 0.0512
+    v = m + sigmas[0] ** 2
+    for k, sigma in enumerate(sigmas):
+        if k:
+            step = sigmas[k - 1] ** 2 - sigma**2
+            v = v * (1 - step / (m + sigmas[k - 1] ** 2)) ** 2 + step
+        v = v * (1 - h * sigma**2 / (m + sigma**2)) ** 2 + 2 * h * sigma**2
+    assert x.var().item() == pytest.approx(v * (m / (m + sigmas[-1] ** 2)) ** 2, rel=0.065)
+    assert x.var().item() == pytest.approx(m**2 / (m + sigmas[-1] ** 2), rel=0.15)  # near the truth
+
+
+def test_nll_of_a_run_is_that_of_the_noised_data():
+    # At the truth the flow gives log N(x; 0, Σ + σ₀²I): the mean over 200 events has the known error.
+    built = build_with(
+        *("data=gaussian", "data.dim=2", "data.num_train=20000", "energy=quadratic_noised"),
+        *("objective.sde.smallest=0.3", "objective.sde.largest=3.0"),
+    )
+    method = built.objective.double()
+    method.energy.set_covariance(built.data.density.covariance)
+    x = built.data.test_x[:200].double()
+    exact = method.energy(x, sigma=method.ladder.sigmas[0]).detach()
+    torch.testing.assert_close(-method.log_prob(x), exact, atol=0.02, rtol=0)  # the prior is fitted to 20 000
+    nll, error, unit, note = method.measurements(built.data)["nll_flow"]
+    entropy = built.data.density.noised(method.sigma).entropy()
+    assert abs(nll - entropy) < 4 * error and unit == "nats" and "exact divergence" in note
+
+
+def test_bits_of_pixels_count_the_levels():
+    # S = s²I with a Hutchinson probe is exact for every probe, so that bits/dim of a Gaussian is a formula.
+    built = build_with("data=digits", "energy=quadratic_noised", "objective.num_likelihood=5")
+    method = built.objective.double()
+    method.energy.set_covariance(0.3 * torch.eye(64))
+    found = method.measurements(built.data)
+    nll, _, _, note = found["nll_flow"]
+    dims, levels = 64, built.data.levels
+    expected = (log_jacobian(levels, (dims,)) + nll) / (dims * math.log(2))
+    assert found["bits_per_dim_flow"][0] == pytest.approx(expected, rel=1e-6)
+    # log p by the flow: det of what it widens by, and the fitted prior at its end, √((.3 + σ_T²)/(.3 + σ₀²))
+    # x
+    x = built.data.test_x[:5].double()
+    low, high = method.ladder.sigmas[0], method.ladder.sigmas[-1]
+    growth = (0.3 + high**2) / (0.3 + low**2)
+    prior = method.prior.log_prob(growth**0.5 * x, math.sqrt(high**2 - low**2))
+    assert nll == pytest.approx(-(prior + 32 * math.log(growth)).mean().item(), abs=1e-2)
+    assert "one probe an event" in note
+
+
+@pytest.mark.parametrize("sde", ["vp", "sub_vp"])
+def test_other_diffusions_are_chosen_by_name(sde):
+    built = build_with("data=gaussian", "data.dim=2", f"sde@objective.sde={sde}", "objective.num_times=10")
+    sigmas = built.objective.ladder.sigmas
+    assert sigmas[-1] == pytest.approx({"vp": 152.168, "sub_vp": 152.165}[sde], abs=1e-2)
+    x = built.objective.generate(5, None, 0, torch.Generator().manual_seed(0))
+    assert x.isfinite().all()
+
+
+def test_a_network_without_an_energy_is_trained_and_asked():
+    built = build_with("data=gaussian", "data.dim=2", "energy=score_mlp", "data.num_test=20")
+    batch = next(iter(built.data.train_dataloader()))
+    loss = built.objective.loss(batch)
+    loss.backward()
+    assert built.objective.energy.network[1].weight.grad.abs().max() > 0
+    x = built.data.test_x
+    assert score(built.objective.model(), x).shape == x.shape
+    assert "nll_flow" in built.objective.measurements(built.data)
+
+
+def test_mistakes_are_told_in_a_sentence():
+    with pytest.raises(UserError, match="objective.weighting must be one of variance, likelihood"):
+        build_with("objective.weighting=g")
+    with pytest.raises(UserError, match="smallest_time must lie between 0 and 1"):
+        build_with("objective.smallest_time=0")
+    with pytest.raises(ValueError, match="0 < smallest < largest"):
+        VarianceExploding(2.0, 1.0)
+    with pytest.raises(ValueError, match="0 < first_beta <= last_beta"):
+        VariancePreserving(2.0, 1.0)
