@@ -5,6 +5,7 @@ from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, S
 from ebm_lab.energies.convnet import ConvNet
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
+from ebm_lab.energies.ica import ICA
 from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.network import NetworkEnergy
@@ -21,6 +22,7 @@ from ebm_lab.energies.unet import UNet
 from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
+    "ICA",
     "MLP",
     "RBM",
     "AnnealingPath",
