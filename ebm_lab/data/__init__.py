@@ -8,6 +8,7 @@ from ebm_lab.data.dequantisation import bits_per_dim, dequantise, log_jacobian
 from ebm_lab.data.digits import Digits
 from ebm_lab.data.folder import Folder
 from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
+from ebm_lab.data.ica import MixedSources
 from ebm_lab.data.in_memory import InMemoryData
 from ebm_lab.data.ising import IsingLaw
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
@@ -34,6 +35,7 @@ __all__ = [
     "IterationLoader",
     "Logit",
     "MassFunction",
+    "MixedSources",
     "Npz",
     "Splits",
     "TorchvisionImages",

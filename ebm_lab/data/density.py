@@ -1,4 +1,4 @@
-"""What a known density offers: draws, log p, its score, and the same after Gaussian noise."""
+"""What a known density offers: draws, log p, its score, and mostly the same after Gaussian noise."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -50,8 +50,8 @@ class Density(ABC):
         """∇ log p(x), in closed form."""
 
     @abstractmethod
-    def noised(self, sigma: float) -> "Density":
-        """The density of x + σ z, z ~ N(0, I): p convolved with N(0, σ² I)."""
+    def noised(self, sigma: float) -> "Density | None":
+        """The density of x + σ z, z ~ N(0, I): p convolved with N(0, σ² I); None without a closed form."""
 
     def entropy(self) -> float | None:
         """-E log p(x) in nats where it has a closed form, else None."""

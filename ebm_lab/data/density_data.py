@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ebm_lab.data.batch import Batch
 from ebm_lab.data.checks import check_integer
@@ -28,9 +29,12 @@ class DensityData(InMemoryData):
         seed: of the draws, at least 0; the same data whatever the run's seed.
         order_seed: of the order of training batches.
         labelled: label each event with the component of the mixture that it was drawn from.
+        fresh: draw the events of every training batch anew, so that nothing is seen twice; `order_seed` is
+            then the seed of these draws, and `num_train` events are what noise and base terms are fitted to.
 
     Raises:
-        ValueError: a number outside of its range, a density of another dimension, or labels of no mixture.
+        ValueError: a number outside of its range, a density of another dimension, labels of no mixture, or
+            labels of events that are drawn anew.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class DensityData(InMemoryData):
         batch_size: int = 256,
         seed: int = 0,
         labelled: bool = False,
+        fresh: bool = False,
     ) -> None:
         super().__init__(
             shape=shape, batch_size=batch_size, order_seed=order_seed, domain=density.domain, density=density
@@ -61,7 +66,10 @@ class DensityData(InMemoryData):
                 f"labels are the components of a mixture, and {type(density).__name__} has none: choose "
                 "data=gaussian_classes or gaussian_mixture, or labelled=false"
             )
+        if labelled and fresh:
+            raise ValueError("events that are drawn anew have no labels: set labelled=false or fresh=false")
         self.labelled = labelled
+        self.redraws = fresh
         self.num_train = check_integer("num_train", num_train, at_least=1)
         self.num_val = check_integer("num_val", num_val, at_least=1)
         self.num_test = check_integer("num_test", num_test, at_least=1)
@@ -78,6 +86,12 @@ class DensityData(InMemoryData):
             return Batch(self.density.sample(num, generator, torch.float64).float())
         x, label = self.density.sample_labelled(num, generator, torch.float64)
         return Batch(x.float(), label)
+
+    def augment(self, loaded: Tensor, generator: torch.Generator) -> Tensor:
+        """As many new draws, where training batches are fresh; else the batch as it is."""
+        if not self.redraws:
+            return loaded
+        return self.density.sample(len(loaded), generator, torch.float64).float()
 
     def measurements(self, model: Any) -> dict[str, tuple[float, float | None, str, str]]:
         """The law's own comparison with a model."""

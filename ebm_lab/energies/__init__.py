@@ -19,6 +19,7 @@ from ebm_lab.energies.energy import (
     score,
 )
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
+from ebm_lab.energies.ica import ICA
 from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.layers import Layer, Layered
 from ebm_lab.energies.mlp import MLP
@@ -43,6 +44,7 @@ from ebm_lab.energies.unet import UNet
 from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
+    "ICA",
     "MLP",
     "RBM",
     "AnnealingPath",

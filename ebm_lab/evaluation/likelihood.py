@@ -56,8 +56,8 @@ def ask(
 def box_of(objective: Objective, data: InMemoryData, x: Tensor) -> float:
     """Half-width of a box around the law that the method learns: the density's, or that of its events."""
     is_known = data.density is not None and data.domain not in DISCRETE
-    bounds = objective.target(data.density).bounds if is_known else float(x.abs().max())
-    return WIDER * bounds
+    target = objective.target(data.density) if is_known else None
+    return WIDER * (float(x.abs().max()) if target is None else target.bounds)
 
 
 def of_model(

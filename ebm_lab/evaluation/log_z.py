@@ -19,7 +19,7 @@ from ebm_lab.evaluation.annealed_importance import (
     thermodynamic_integral,
 )
 from ebm_lab.evaluation.bridge import bennett
-from ebm_lab.evaluation.discrete import MAX_TERMS, exact_log_partition, is_summable
+from ebm_lab.evaluation.discrete import MAX_TERMS, Summable, exact_log_partition, is_summable
 from ebm_lab.evaluation.importance import importance_log_partition
 from ebm_lab.evaluation.ladder import SCHEDULES, Ladder, check_exact, check_levels, linear
 from ebm_lab.evaluation.partition import LogPartition
@@ -162,6 +162,26 @@ class ByEnumeration(LogZ):
         return Bracket(LogPartition(log_z, 0.0, math.inf, "either", "summation"))
 
 
+class ByClosedForm(LogZ):
+    """The formula of an energy that knows one, such as that of a Gaussian."""
+
+    def __call__(self, question: Question) -> Bracket:
+        """log Z, exactly."""
+        if not knows_log_partition(question.energy):
+            raise ValueError(
+                f"{type(question.energy).__name__} knows no formula for log Z: estimate it (log_z=auto)"
+            )
+        log_z = float(question.energy.log_partition().detach())
+        if not math.isfinite(log_z):
+            raise ValueError(f"log Z is {log_z} by its formula: check the energy")
+        return Bracket(LogPartition(log_z, 0.0, math.inf, "either", "its closed form"))
+
+
+def knows_log_partition(energy: Energy) -> bool:
+    """Whether log Z is a formula of the energy's parameters, not a sum with a number of terms."""
+    return hasattr(energy, "log_partition") and not isinstance(energy, Summable)
+
+
 class ByImportance(LogZ):
     """Importance sampling from the run's noise.
 
@@ -190,7 +210,8 @@ class ByImportance(LogZ):
 
 
 class Automatic(LogZ):
-    """Quadrature up to three coordinates, sums of up to 2^20 terms, importance sampling beyond.
+    """Quadrature up to three coordinates, sums of up to 2^20 terms, the energy's own formula where it knows
+    one, importance sampling beyond.
 
     Args:
         num_draws, min_effective: as of `ByImportance`.
@@ -206,6 +227,8 @@ class Automatic(LogZ):
             return ByEnumeration()(question)
         if question.domain == "real" and len(shape) == 1 and shape[0] <= MAX_GRID_DIM:
             return ByQuadrature()(question)
+        if knows_log_partition(question.energy):
+            return ByClosedForm()(question)
         return self.beyond(question)
 
 

@@ -255,7 +255,7 @@ class Objective(LightningModule):
         return {}
 
     def target(self, density: Any) -> Any:
-        """The density that the method learns from data of law `density`: p_σ."""
+        """The density that the method learns from data of law `density`: p_σ; None without a closed form."""
         return density.noised(self.sigma) if self.sigma else density
 
     def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:

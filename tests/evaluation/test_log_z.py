@@ -11,6 +11,7 @@ from ebm_lab.evaluation.log_z import (
     SMC,
     Automatic,
     Bracket,
+    ByClosedForm,
     ByEnumeration,
     ByImportance,
     ByQuadrature,
@@ -78,8 +79,21 @@ def test_a_grid_keeps_its_number_of_nodes_in_every_dimension():
     assert [odd_root(201**2, dim) for dim in (1, 2, 3)] == [40401, 201, 35]
 
 
-def test_more_coordinates_go_by_importance_sampling():
+class Unknown(Quadratic):
+    """The same energy without its formula."""
+
+    log_partition = property()
+
+
+def test_more_coordinates_go_by_the_formula_of_the_energy_or_by_importance_sampling():
     question, truth = gaussian(4)
+    assert Automatic()(question).estimate == LogPartition(truth, 0.0, math.inf, "either", "its closed form")
+    assert ByClosedForm()(question) == Automatic()(question)
+    unknown = Unknown((4,)).double()
+    unknown.load_state_dict(question.energy.state_dict())
+    question = question._replace(energy=unknown)
+    with pytest.raises(ValueError, match=r"Unknown knows no formula for log Z: .*\(log_z=auto\)"):
+        ByClosedForm()(question)
     found = Automatic()(question)
     assert abs(found.estimate.value - truth) < 4 * found.estimate.error
     assert found.doubt is None and found.reverse is None
