@@ -16,6 +16,7 @@ from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
+from ebm_lab.objectives.ratio_matching import RatioMatching
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.score_matching import ScoreMatching
 from ebm_lab.objectives.short_run import ShortRun
@@ -45,6 +46,7 @@ __all__ = [
     "Parts",
     "PersistentContrastiveDivergence",
     "Player",
+    "RatioMatching",
     "RecoveryLikelihood",
     "ScoreMatching",
     "ShortRun",
