@@ -33,6 +33,7 @@ from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
 from ebm_lab.objectives.ranking_nce import RankingNCE
+from ebm_lab.objectives.ratio_matching import RatioMatching
 from ebm_lab.objectives.recovery_likelihood import RecoveryLikelihood
 from ebm_lab.objectives.score_matching import ScoreMatching
 from ebm_lab.objectives.score_sde import ScoreSDE
@@ -77,6 +78,7 @@ __all__ = [
     "PersistentContrastiveDivergence",
     "Player",
     "RankingNCE",
+    "RatioMatching",
     "RecoveryLikelihood",
     "ScoreMatching",
     "ScoreSDE",

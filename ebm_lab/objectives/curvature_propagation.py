@@ -64,8 +64,8 @@ class CurvaturePropagation(LayeredScoreMatching):
     Cost: about one forward and three backward passes a draw, and their parameter gradient.
     Notes: 1. Of the paper's two forms the real one. The other, one complex S with noise √c ε and
         E[SSᵀ] = ∇²E, has a smaller variance; but where c passes zero the gradient of √c is not bounded, and
-        the variance of the loss's gradient is infinite. 2. The variance grows with the depth; `ssm` on the same network shows how much is to be gained.
-        3. Blind to the weights of separated modes.
+        the variance of the loss's gradient is infinite. 2. The variance grows with the depth. 3. Blind to
+        the weights of separated modes.
     Reference: Martens, Sutskever & Swersky 2012, Estimating the Hessian by back-propagating curvature,
         arXiv 1206.6464.
     """
