@@ -58,8 +58,6 @@ def draw(cfg: DictConfig) -> None:
 
 def _run_kernel(cfg: DictConfig, run: Run, num_steps: int, generator: torch.Generator) -> Tensor:
     """Chains of the given kernel on the model, from the noise."""
-    if not isinstance(run.energy, Energy):
-        raise UserError("this run trained a score network: there is no energy to sample from")
     kernel = instantiate(cfg.sampler, _convert_="all")
     check_domain("sampler", kernel, run.data.domain)
     kernel.check(run.energy)

@@ -123,7 +123,6 @@ class Evaluation:
             bracket, notes = ask(self.log_z, objective, model, data, x, generator, self.grid_points)
             if bracket is not None:
                 measurements = [*_of_model(bracket, objective, model, data, x), *measurements]
-            notes += below_the_entropy(measurements)
             if data.domain in DISCRETE and objective.claims_likelihood():
                 measurements.append(_pseudo_likelihood(model, data, test_x, generator))
         if data.density is not None and data.domain not in DISCRETE:
@@ -132,6 +131,7 @@ class Evaluation:
             measurements += _fisher(objective, model, data, generator, self.num_samples)
         own = objective.measurements(data) | data.measurements(model)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
+        notes += below_the_entropy(measurements)
         of_classes = objective.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
         landscape = self._landscape(objective, model, data, bracket)
         return Findings(measurements, notes, samples, *landscape, of_classes)

@@ -225,3 +225,5 @@ def test_a_likelihood_above_the_entropy_is_told_to_be_wrong():
     (said,) = below_the_entropy([Measurement("nll", 1.6, 0.1, "nats"), entropy])
     assert "lies more than three error bars below the entropy 2" in said
     assert list(below_the_entropy([entropy])) == []
+    (said,) = below_the_entropy([Measurement("nll_learned", 1.6, 0.1, "nats"), entropy])
+    assert "The nll_learned 1.6 lies" in said and "its constant is wrong" in said

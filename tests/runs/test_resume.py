@@ -232,6 +232,12 @@ OTHERS = {
     "dsm": ["objective=dsm", *TINY],
     "nce": ["objective=nce", *TINY],
     "ssm": ["objective=ssm", *TINY],
+    "fd_dsm": ["objective=fd_dsm", *TINY],
+    "multiscale_dsm": ["objective=multiscale_dsm", "objective.num_steps=2", *TINY],
+    "ncsn": ["objective=ncsn", "objective.num_steps=2", *TINY],
+    "score_sde": ["objective=score_sde", "objective.num_times=5", "objective.num_likelihood=5", *TINY],
+    "dual_score_matching": ["objective=dual_score_matching", "objective.num_steps=2", *TINY],
+    "diffclf": ["objective=diffclf", "objective.num_steps=2", *TINY],
     "recovery_likelihood": ["objective=recovery_likelihood", "objective.num_steps=5", *TINY],
     "short_run": ["objective=short_run", "objective.num_steps=5", *TINY],
     "jem": [
