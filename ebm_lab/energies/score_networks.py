@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.func import grad
 
 from ebm_lab.energies.activations import is_smooth
-from ebm_lab.energies.energy import Energy, ScoreNetwork, score
+from ebm_lab.energies.energy import Energy, ScoreNetwork
 from ebm_lab.energies.images import image_shape
 from ebm_lab.energies.mlp import perceptron
 from ebm_lab.energies.noise_conditional import NoiseConditioning, check_level, num_features
@@ -114,4 +115,5 @@ def _network_score(
     check_level(sigma, conditioning)
     if conditioning is not None:
         return conditioning.score(network, x, sigma)
-    return network(x) if base is None else network(x) + score(base, x, create_graph=True)
+    # by torch.func, so that second derivatives may be taken forward over reverse
+    return network(x) if base is None else network(x) - grad(lambda y: base(y).sum())(x)

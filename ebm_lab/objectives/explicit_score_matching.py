@@ -39,6 +39,7 @@ class ExplicitScoreMatching(Objective):
     Reference: Hyvärinen 2005, JMLR 6, eq. 2; with noise, Vincent 2011.
     """
 
+    takes_scores = True
     needs_density = True
     needs_second_derivatives = True
     has_held_out_loss = True

@@ -15,7 +15,7 @@ def finite_difference_denoising_loss(
     z: Float[Tensor, "batch *shape"],
     v: Float[Tensor, "batch *shape"],
     sigma: float,
-    spacing: float,
+    epsilon: float,
 ) -> Float[Tensor, ""]:
     """mean (d/2) [(E(x̃ - εv) - E(x̃ + εv)) / 2ε + vᵀz/σ]², x̃ = x + σz, v on the unit sphere.
 
@@ -27,8 +27,8 @@ def finite_difference_denoising_loss(
     Finite-Difference Score Matching, arXiv 2007.03317, eq. 9, whose ε is the length of its v, with ½.
     """
     noised = x + sigma * z
-    behind, ahead = energy(torch.cat([noised - spacing * v, noised + spacing * v])).chunk(2)
-    residual = (behind - ahead) / (2 * spacing) + (v * z).flatten(1).sum(1) / sigma
+    behind, ahead = energy(torch.cat([noised - epsilon * v, noised + epsilon * v])).chunk(2)
+    residual = (behind - ahead) / (2 * epsilon) + (v * z).flatten(1).sum(1) / sigma
     return 0.5 * v[0].numel() * residual.square().mean()
 
 
@@ -42,7 +42,7 @@ class FiniteDifferenceDenoisingScoreMatching(Objective):
 
     Args:
         sigma: standard deviation σ of the noise, in the data's units.
-        spacing: ε, distance from x̃ to either point, in the data's units.
+        epsilon: ε, distance from x̃ to either point, in the data's units.
 
     Raises:
         ValueError: a number that is not positive.
@@ -61,15 +61,15 @@ class FiniteDifferenceDenoisingScoreMatching(Objective):
         "separated modes: the Fisher divergence to the noised density is its measure, KL is not.",
     )
 
-    def __init__(self, parts: Parts, *, sigma: float = 0.1, spacing: float = 0.05) -> None:
+    def __init__(self, parts: Parts, *, sigma: float = 0.1, epsilon: float = 0.05) -> None:
         super().__init__(parts)
-        if sigma <= 0 or spacing <= 0:
-            raise ValueError(f"sigma and spacing must be positive, got {sigma} and {spacing}")
+        if sigma <= 0 or epsilon <= 0:
+            raise ValueError(f"sigma and epsilon must be positive, got {sigma} and {epsilon}")
         self.sigma = sigma
-        self.spacing = spacing
+        self.epsilon = epsilon
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss with fresh noise along fresh directions."""
         z = self.normal_like(batch.x)
         v = torch.nn.functional.normalize(self.normal_like(batch.x).flatten(1), dim=1).view_as(batch.x)
-        return finite_difference_denoising_loss(self.energy, batch.x, z, v, self.sigma, self.spacing)
+        return finite_difference_denoising_loss(self.energy, batch.x, z, v, self.sigma, self.epsilon)

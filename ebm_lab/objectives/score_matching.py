@@ -47,6 +47,8 @@ class ScoreMatching(ImplicitScoreMatching):
     Reference: Hyvärinen 2005, JMLR 6, theorem 1; Song & Kingma 2021, arXiv 2101.03288, section 4.
     """
 
+    takes_scores = True
+
     def __init__(self, parts: Parts, *, chunk_size: int | None = None, sigma: float | None = None) -> None:
         super().__init__(parts, sigma=sigma)
         self.chunk_size = check_chunk_size(chunk_size)

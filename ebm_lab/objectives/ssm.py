@@ -54,6 +54,8 @@ class SlicedScoreMatching(ImplicitScoreMatching):
     Reference: Song, Garg, Shi & Ermon 2019, arXiv 1905.07088.
     """
 
+    takes_scores = True
+
     def __init__(
         self,
         parts: Parts,

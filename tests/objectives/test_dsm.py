@@ -79,13 +79,13 @@ def test_control_variate_bounds_the_variance_of_the_gradient():
     assert variances[0] / variances[1] == pytest.approx(32053, rel=1e-2)
 
 
-@pytest.mark.parametrize("spacing", [0.1, 1.0, 3.0])
-def test_finite_differences_are_exact_on_quadratic_energies(spacing):
+@pytest.mark.parametrize("epsilon", [0.1, 1.0, 3.0])
+def test_finite_differences_are_exact_on_quadratic_energies(epsilon):
     x, z = (torch.tensor([v, v], dtype=F64) for v in ([1.0, -1.0], [0.3, 0.8]))
     v = torch.tensor([[1, 1], [1, -1]], dtype=F64) / 2**0.5  # d v vᵀ averages to I
     energies = [quadratic(), quadratic()]
     exact = denoising_loss(energies[0], x, z, 0.5)
-    found = finite_difference_denoising_loss(energies[1], x, z, v, 0.5, spacing)
+    found = finite_difference_denoising_loss(energies[1], x, z, v, 0.5, epsilon)
     assert found.item() == pytest.approx(exact.item(), rel=1e-12)
     for a, b in zip(*(energy.parameters() for energy in energies), strict=True):
         slopes = (
@@ -98,9 +98,9 @@ def test_finite_differences_are_exact_on_quadratic_energies(spacing):
 def test_finite_differences_have_a_bias_of_second_order():
     # (E(x - ε) - E(x + ε)) / 2ε = s(x) - ε² E'''(x)/6, and E''' = 24 x: at x̃ = 0.7, z = 0 with s = 1.428
     x, z, v = (torch.full((1, 1), value, dtype=F64) for value in (0.7, 0.0, 1.0))
-    for spacing in (0.1, 0.2):
-        found = finite_difference_denoising_loss(DoubleWell(), x, z, v, 0.5, spacing).item()
-        assert found == pytest.approx(0.5 * (1.428 - spacing**2 * 4 * 0.7) ** 2, rel=1e-12)
+    for epsilon in (0.1, 0.2):
+        found = finite_difference_denoising_loss(DoubleWell(), x, z, v, 0.5, epsilon).item()
+        assert found == pytest.approx(0.5 * (1.428 - epsilon**2 * 4 * 0.7) ** 2, rel=1e-12)
 
 
 def test_finite_differences_sum_over_features(generator):

@@ -10,7 +10,17 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data.point_sets import random_gaussian
-from ebm_lab.energies import MLP, ConvNet, Energy, GaussianBase, Quadratic, ResNet, ScoreNetwork, score
+from ebm_lab.energies import (
+    MLP,
+    ConvNet,
+    Energy,
+    GaussianBase,
+    Quadratic,
+    ResNet,
+    ScoreMLP,
+    ScoreNetwork,
+    score,
+)
 from ebm_lab.errors import UserError
 from ebm_lab.objectives import FiniteDifferenceSlicedScoreMatching
 from ebm_lab.objectives.derivatives import check_size, score_and_diagonal
@@ -279,3 +289,12 @@ def test_a_score_without_an_energy_is_refused():
     parts = Parts(Field(2), built.objective.sampler, built.objective.noise, built.objective.optimization)
     with pytest.raises(UserError, match="Field is a score without one: choose objective=ssm"):
         FiniteDifferenceSlicedScoreMatching(parts).check(built.data)
+
+
+def test_second_derivatives_of_a_score_network_reach_into_its_base():
+    # s(x) = 0 - λx from the base alone: tr ∇s + ½‖s‖² = -2λ + ½λ²‖x‖²
+    base = GaussianBase((2,), scale=2.0).double()
+    network = ScoreMLP((2,), width=3, depth=1, base=base).double()
+    for p in network.network.parameters():
+        torch.nn.init.zeros_(p)
+    assert implicit_loss(network, POINT).item() == pytest.approx(-2 / 4 + 0.5 * 2 / 16, rel=1e-12)
