@@ -6,8 +6,15 @@ from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
-from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
+from ebm_lab.objectives.known_truth import (
+    GaussianImagesTruth,
+    GaussianTruth,
+    IsingTruth,
+    KnownTruth,
+    LadderTruth,
+)
 from ebm_lab.objectives.labelled_truth import ClassesTruth
+from ebm_lab.objectives.multigrid import MultiGrid
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
@@ -23,6 +30,7 @@ __all__ = [
     "ContrastiveDivergence",
     "CooperativeTraining",
     "DenoisingScoreMatching",
+    "GaussianImagesTruth",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -30,6 +38,7 @@ __all__ = [
     "JointEnergyModel",
     "KnownTruth",
     "LadderTruth",
+    "MultiGrid",
     "NoiseContrastiveEstimation",
     "Objective",
     "Optimization",
