@@ -1,8 +1,8 @@
-"""What configs ask of files before anything is built, and without torch: the shape of the user's array."""
+"""What configs compute before anything is built, and without torch: shapes of arrays and of grids."""
 
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -13,8 +13,20 @@ from ebm_lab.errors import UserError
 
 
 def register() -> None:
-    """Make `${npz_shape:path,key,root}` known to OmegaConf."""
+    """Make `${npz_shape:path,key,root}` and `${pooled_shape:shape,factor}` known to OmegaConf."""
     OmegaConf.register_new_resolver("npz_shape", npz_shape, replace=True)
+    OmegaConf.register_new_resolver("pooled_shape", pooled_shape, replace=True)
+
+
+def pooled_shape(shape: Sequence[int], factor: int) -> list[int]:
+    """Shape of an image whose edges are `factor` times shorter, rounded down; of no image, its own shape.
+
+    What cannot be pooled is refused in words by the objective that was to pool it.
+    """
+    if len(shape) != 3:
+        return list(shape)
+    channels, height, width = shape
+    return [channels, max(1, height // factor), max(1, width // factor)]
 
 
 def npz_shape(path: str, key: str, root: str) -> list[int]:

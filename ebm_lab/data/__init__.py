@@ -7,6 +7,7 @@ from ebm_lab.data.density_data import DensityData
 from ebm_lab.data.dequantisation import bits_per_dim, dequantise, log_jacobian
 from ebm_lab.data.digits import Digits
 from ebm_lab.data.folder import Folder
+from ebm_lab.data.gaussian_images import GaussianImages, haar_images
 from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
 from ebm_lab.data.ica import MixedSources
 from ebm_lab.data.in_memory import InMemoryData
@@ -28,6 +29,7 @@ __all__ = [
     "EvaluationLoader",
     "Folder",
     "Gaussian",
+    "GaussianImages",
     "GaussianMixture",
     "InMemoryData",
     "IsingLaw",
@@ -41,5 +43,6 @@ __all__ = [
     "TorchvisionImages",
     "bits_per_dim",
     "dequantise",
+    "haar_images",
     "log_jacobian",
 ]

@@ -17,6 +17,7 @@ from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import (
+    GaussianImagesTruth,
     GaussianTruth,
     IsingTruth,
     KnownTruth,
@@ -26,6 +27,9 @@ from ebm_lab.objectives.known_truth import (
 )
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
+)
+from ebm_lab.objectives.labelled_truth import ClassesTruth
+from ebm_lab.objectives.multigrid import MultiGrid
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.ncsn import NoiseConditionalScoreNetwork
 from ebm_lab.objectives.normalised_descent import NormalisedGradientDescent
@@ -59,6 +63,7 @@ __all__ = [
     "ExponentialNCE",
     "FiniteDifferenceDenoisingScoreMatching",
     "FiniteDifferenceSlicedScoreMatching",
+    "GaussianImagesTruth",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -66,6 +71,7 @@ __all__ = [
     "JointEnergyModel",
     "KnownTruth",
     "LadderTruth",
+    "MultiGrid",
     "MultiscaleDenoisingScoreMatching",
     "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",

@@ -109,6 +109,16 @@ class GaussianTruth(KnownTruth):
 
 
 @dataclass(frozen=True)
+class GaussianImagesTruth(GaussianTruth):
+    """The same on images, whose law is known on coarser grids too."""
+
+    overrides = ("data=gaussian_images", "energy=quadratic")
+    size_key = "data.density.side"
+    sizes = (4, 8)
+    unit = "pixels a side"
+
+
+@dataclass(frozen=True)
 class LadderTruth(KnownTruth):
     """A quadratic energy for each level of a ladder of noise, on data of law N(0, Σ): E(x, σ_k) = ½ xᵀP_k x.
 

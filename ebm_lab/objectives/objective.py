@@ -219,10 +219,7 @@ class Objective(LightningModule):
 
     def fit_densities(self, x: Float[Tensor, "num *shape"], label: Int[Tensor, " num"] | None = None) -> None:
         """Fit noise and base terms to events, with their classes, of the law that the method learns."""
-        x = self.corrupted(x)
-        for module in self.modules():
-            if isinstance(module, Noise):
-                module.fit_labelled(x, label)
+        fit_noise(self, self.corrupted(x), label)
 
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Look at the training data once, before the first step, with everything fitted."""
@@ -566,3 +563,12 @@ class Objective(LightningModule):
 
     def _count_evaluations(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self.energy_evaluations += len(inputs[0])
+
+
+def fit_noise(
+    module: nn.Module, x: Float[Tensor, "num *shape"], label: Int[Tensor, " num"] | None = None
+) -> None:
+    """Fit every noise in a module to events, with their classes."""
+    for part in module.modules():
+        if isinstance(part, Noise):
+            part.fit_labelled(x, label)
