@@ -54,8 +54,7 @@ def probability_flow(
     Cost: some 50 to 200 scores, each with its d vector-Jacobian products, or one.
     Notes: the solver is scipy's and works on the host in float64; the model runs on its own device.
     Reference: Song et al. 2021, Score-Based Generative Modeling through Stochastic Differential Equations,
-    arXiv 2011.13456, eqs. 13 and 39 to 41; Karras et al. 2022, arXiv 2206.00364, eq. 1, for σ in the place of
-    t.
+    arXiv 2011.13456, eqs. 13 and 39 to 41; Karras et al. 2022, arXiv 2206.00364, eq. 1, for σ as the time.
     """
     num, shape = len(x), x.shape
 

@@ -57,8 +57,7 @@ def test_predictor_widens_and_contracts_as_known():
 
 def test_reverse_diffusion_ends_with_the_variance_of_its_recursion():
     # N(0, m): from m + σ_T² by v -> v (1 - D/(m + σ²))² + D and Langevin's (1 - hσ²/(m + σ²))² v + 2hσ² at
-    # every time, and the jump m/(m + σ₀²); 8000 samples have a standard error of √(2/n), four of which are 6
-    # %.
+    # every time, and the jump m/(m + σ₀²). 4 standard errors √(2/n) of 8000 samples are 6 %.
     built = build_with(
         "data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised",
         "objective.num_times=20",
@@ -104,8 +103,7 @@ def test_bits_of_pixels_count_the_levels():
     dims, levels = 64, built.data.levels
     expected = (log_jacobian(levels, (dims,)) + nll) / (dims * math.log(2))
     assert found["bits_per_dim_flow"][0] == pytest.approx(expected, rel=1e-6)
-    # log p by the flow: det of what it widens by, and the fitted prior at its end, √((.3 + σ_T²)/(.3 + σ₀²))
-    # x
+    # log p by the flow: det of what it widens by, and the fitted prior at its end, widened x
     x = built.data.test_x[:5].double()
     low, high = method.ladder.sigmas[0], method.ladder.sigmas[-1]
     growth = (0.3 + high**2) / (0.3 + low**2)
