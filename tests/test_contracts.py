@@ -28,7 +28,7 @@ DATA = {
 DOMAINS = {"digits": "image", "boltzmann": "binary"}  # of the others: real
 LABELLED = {"gaussian_classes", "digits"}
 ANSWERING = ("gaussian_classes", "boltzmann")
-NEEDS_A_FILE = {"npz", "folder"}
+NEEDS_A_FILE = {"npz", "folder", "tabular", "adbench"}
 
 
 def options(group: str) -> list[str]:
