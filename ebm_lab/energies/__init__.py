@@ -3,6 +3,7 @@
 from ebm_lab.energies.classifier import ClassifierEnergy, NetworkClassifier, as_classifier
 from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
 from ebm_lab.energies.convnet import ConvNet
+from ebm_lab.energies.dkef import DeepKernelExponentialFamily
 from ebm_lab.energies.energy import Conditioned, Energy, ScoreNetwork, energy_and_gradient, frozen, score
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.ica import ICA
@@ -29,6 +30,7 @@ __all__ = [
     "ClassifierEnergy",
     "Conditioned",
     "ConvNet",
+    "DeepKernelExponentialFamily",
     "DensityEnergy",
     "Energy",
     "GaussianBase",

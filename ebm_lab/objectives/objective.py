@@ -204,11 +204,14 @@ class Objective(LightningModule):
                 )
 
     def fit_densities(self, x: Float[Tensor, "num *shape"], label: Int[Tensor, " num"] | None = None) -> None:
-        """Fit noise and base terms to events, with their classes, of the law that the method learns."""
+        """Fit noise, base terms and energies to events, with classes, of the law that the method learns."""
         x = self.corrupted(x)
         for module in self.modules():
             if isinstance(module, Noise):
                 module.fit_labelled(x, label)
+        for module in self.modules():
+            if isinstance(module, Energy):
+                module.fit(x)
 
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Look at the training data once, before the first step, with everything fitted."""
