@@ -1,4 +1,4 @@
-"""What configs compute before anything is built, and without torch: shapes of arrays and of grids."""
+"""What configs compute before anything is built, and without torch: shapes of arrays, tables and grids."""
 
 import zipfile
 import zlib
@@ -13,8 +13,9 @@ from ebm_lab.errors import UserError
 
 
 def register() -> None:
-    """Make `${npz_shape:path,key,root}` and `${pooled_shape:shape,factor}` known to OmegaConf."""
+    """Make the functions of this file that are named `*_shape` known to OmegaConf, as `${npz_shape:...}`."""
     OmegaConf.register_new_resolver("npz_shape", npz_shape, replace=True)
+    OmegaConf.register_new_resolver("table_shape", table_shape, replace=True)
     OmegaConf.register_new_resolver("pooled_shape", pooled_shape, replace=True)
 
 
@@ -50,6 +51,33 @@ def npz_shape(path: str, key: str, root: str) -> list[int]:
             "(n, *shape), vectors as (n, dim)"
         )
     return list(shape[1:])
+
+
+def table_shape(folder: str, name: str, root: str) -> list[int]:
+    """[columns] of the table X (n, columns) in the file that `table_path` finds.
+
+    Raises:
+        UserError: as `table_path` and `npz_shape`.
+    """
+    return npz_shape(str(table_path(folder, name, root).absolute()), "X", root)
+
+
+def table_path(folder: str, name: str, root: str) -> Path:
+    """root/folder/name.npz.
+
+    Raises:
+        UserError: when there is no such file, with the names of those that are there.
+    """
+    place = Path(root).expanduser() / folder
+    if (file := place / f"{name}.npz").is_file():
+        return file
+    there = sorted(other.stem for other in place.glob("*.npz"))
+    if there:
+        raise UserError(f"there is no {file}: set data.name to one of {', '.join(there)}")
+    raise UserError(
+        f"there is no table in {place.absolute()}: `python scripts/prepare_data.py {folder}` says where they "
+        "come from; data.root, or EBM_LAB_DATA, is the folder above"
+    )
 
 
 def find_path(path: str, root: str) -> Path:

@@ -50,8 +50,12 @@ def choices(*groups: str) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def own_data(tmp_path, monkeypatch):
-    """What data=npz and data=folder read."""
+    """What data=npz, data=folder and the tables read; of the first two, the path."""
     generator = np.random.default_rng(0)
+    for folder, name in (("tabular", "winequality_red"), ("adbench", "thyroid")):
+        (tmp_path / folder).mkdir()
+        table = generator.normal(size=(400, 3))
+        np.savez(tmp_path / folder / f"{name}.npz", X=table, y=(table[:, 0] > 1).astype(int))
     np.savez(tmp_path / "own.npz", x=generator.normal(size=(400, 2)).astype(np.float32))
     (tmp_path / "own").mkdir()
     for number in range(3):

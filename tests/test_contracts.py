@@ -29,7 +29,7 @@ DOMAINS = {"digits": "image", "boltzmann": "binary"}  # of the others: real
 LABELLED = {"gaussian_classes", "digits"}
 OF_UNKNOWN_DENSITY = {"digits"}
 ANSWERING = ("gaussian_classes", "boltzmann")
-NEEDS_A_FILE = {"npz", "folder"}
+NEEDS_A_FILE = {"npz", "folder", "tabular", "adbench"}
 
 
 def options(group: str) -> list[str]:

@@ -17,6 +17,7 @@ from ebm_lab.data.logit import Logit
 from ebm_lab.data.mass_function import MassFunction
 from ebm_lab.data.npz import Npz
 from ebm_lab.data.splits import Splits
+from ebm_lab.data.tables import OneClassTable, Table
 from ebm_lab.data.torchvision_images import BinaryMnist, TorchvisionImages
 
 __all__ = [
@@ -39,7 +40,9 @@ __all__ = [
     "MassFunction",
     "MixedSources",
     "Npz",
+    "OneClassTable",
     "Splits",
+    "Table",
     "TorchvisionImages",
     "bits_per_dim",
     "dequantise",

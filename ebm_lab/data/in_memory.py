@@ -45,6 +45,8 @@ class InMemoryData(LightningDataModule, ABC):
         train_x, val_x, test_x: events in float32, (num, *shape); after `setup`.
         train_labels, val_labels, test_labels: classes in int64, (num,), or None.
         num_classes: number of classes, or None; after `setup`.
+        anomalies_x: events that are of another kind than all of the splits, for evaluation alone, or None; on
+            the CPU.
         redraws: whether every training batch draws its events anew; without, `events` is applied once.
 
     Raises:
@@ -59,6 +61,7 @@ class InMemoryData(LightningDataModule, ABC):
     val_labels: Tensor | None
     test_labels: Tensor | None
     num_classes: int | None = None
+    anomalies_x: Float[Tensor, "num *shape"] | None = None
 
     def __init__(
         self,

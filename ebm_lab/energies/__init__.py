@@ -9,6 +9,7 @@ from ebm_lab.energies.diffusions import (
     VarianceExploding,
     VariancePreserving,
 )
+from ebm_lab.energies.dkef import DeepKernelExponentialFamily
 from ebm_lab.energies.energy import (
     Conditioned,
     ConditionedScore,
@@ -52,6 +53,7 @@ __all__ = [
     "Conditioned",
     "ConditionedScore",
     "ConvNet",
+    "DeepKernelExponentialFamily",
     "DensityEnergy",
     "Diffusion",
     "Energy",

@@ -49,6 +49,12 @@ class Energy(nn.Module, ABC):
             )
         return energies
 
+    def fit(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Take from events of the law to be learned what the energy starts with; most need nothing.
+
+        Called once, before the first step, with base terms fitted.
+        """
+
     def given(self, **condition: Tensor | float) -> "Energy":
         """The energy x -> E(x | condition): samplers and evaluation only ever see x.
 

@@ -11,6 +11,7 @@ from ebm_lab.data import Density, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import Energy, enumerated, frozen, num_states, score
+from ebm_lab.evaluation.anomalies import detection
 from ebm_lab.evaluation.discrete import (
     MAX_TERMS,
     enumerated_kl,
@@ -129,6 +130,8 @@ class Evaluation:
             if knows_log_partition(model) and objective.claims_likelihood():
                 measurements.append(nll_gap(model, data.density, test_x))
             measurements += _fisher(objective, model, data, generator, self.num_samples)
+        if data.anomalies_x is not None and isinstance(model, Energy):
+            measurements += detection(model, data.train_x.to(test_x), test_x, data.anomalies_x)
         own = objective.measurements(data) | data.measurements(model)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
         notes += below_the_entropy(measurements)

@@ -26,10 +26,8 @@ from ebm_lab.objectives.known_truth import (
     NormalisedTruth,
 )
 from ebm_lab.objectives.labelled_truth import ClassesTruth
-from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
-)
-from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.multigrid import MultiGrid
+from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.ncsn import NoiseConditionalScoreNetwork
 from ebm_lab.objectives.normalised_descent import NormalisedGradientDescent

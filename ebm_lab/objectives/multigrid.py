@@ -15,7 +15,7 @@ from ebm_lab.noise import Gaussian
 from ebm_lab.objectives.known_truth import GaussianImagesTruth, GaussianTruth
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
-from ebm_lab.objectives.objective import Objective, Parts, Player, fit_noise
+from ebm_lab.objectives.objective import Objective, Parts, Player, fit_parts
 from ebm_lab.objectives.short_run import short_run_precision
 from ebm_lab.samplers import Chains, Kernel, Langevin, run_chains
 
@@ -120,9 +120,9 @@ class MultiGrid(Objective):
 
     def fit_densities(self, x: Float[Tensor, "num *shape"], label: Tensor | None = None) -> None:
         """Fit the noise and the base terms, each to events of its own grid."""
-        fit_noise(self.noise, x, label)
+        fit_parts(self.noise, x, label)
         for energy in self.energies:
-            fit_noise(energy, pool(x, energy.shape), label)
+            fit_parts(energy, pool(x, energy.shape), label)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The surrogates of all grids, added."""

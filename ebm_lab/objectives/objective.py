@@ -218,8 +218,8 @@ class Objective(LightningModule):
                 )
 
     def fit_densities(self, x: Float[Tensor, "num *shape"], label: Int[Tensor, " num"] | None = None) -> None:
-        """Fit noise and base terms to events, with their classes, of the law that the method learns."""
-        fit_noise(self, self.corrupted(x), label)
+        """Fit noise, base terms and energies to events, with classes, of the law that the method learns."""
+        fit_parts(self, self.corrupted(x), label)
 
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Look at the training data once, before the first step, with everything fitted."""
@@ -565,10 +565,13 @@ class Objective(LightningModule):
         self.energy_evaluations += len(inputs[0])
 
 
-def fit_noise(
+def fit_parts(
     module: nn.Module, x: Float[Tensor, "num *shape"], label: Int[Tensor, " num"] | None = None
 ) -> None:
-    """Fit every noise in a module to events, with their classes."""
+    """Fit every noise in a module to events, with their classes, and then every energy."""
     for part in module.modules():
         if isinstance(part, Noise):
             part.fit_labelled(x, label)
+    for part in module.modules():
+        if isinstance(part, Energy):
+            part.fit(x)
