@@ -12,6 +12,7 @@ from ebm_lab.energies.noise_conditional import NoiseConditioning
 from ebm_lab.energies.noise_levels import NoiseLadder, geometric_ladder, variance_preserving_ladder
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
+from ebm_lab.energies.quadratic_classifier import QuadraticClassifier
 from ebm_lab.energies.quadratic_ladder import QuadraticLadder
 from ebm_lab.energies.rbm import RBM
 from ebm_lab.energies.resnet import ResNet
@@ -21,8 +22,6 @@ from ebm_lab.energies.unet import UNet
 from ebm_lab.energies.wide_resnet import WideResNet
 
 __all__ = [
-    "MLP",
-    "RBM",
     "AnnealingPath",
     "ClassifierEnergy",
     "Conditioned",
@@ -33,6 +32,7 @@ __all__ = [
     "GaussianMixtureEnergy",
     "GeometricPath",
     "Ising",
+    "MLP",
     "Mixture",
     "NetworkClassifier",
     "NetworkEnergy",
@@ -40,7 +40,9 @@ __all__ = [
     "NoiseLadder",
     "Potts",
     "Quadratic",
+    "QuadraticClassifier",
     "QuadraticLadder",
+    "RBM",
     "ResNet",
     "ScoreNetwork",
     "Sum",

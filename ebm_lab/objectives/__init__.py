@@ -1,11 +1,13 @@
 """Training methods: one file each, its pure loss first, then its LightningModule."""
 
 from ebm_lab.objectives.bregman import BregmanContrast
+from ebm_lab.objectives.bridges_truth import BridgesTruth
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.conditional_nce import ConditionalNCE
 from ebm_lab.objectives.cooperative import CooperativeTraining
 from ebm_lab.objectives.dsm import DenoisingScoreMatching
 from ebm_lab.objectives.ence import ExponentialNCE
+from ebm_lab.objectives.flow_contrastive import FlowContrastive
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
@@ -23,16 +25,19 @@ from ebm_lab.objectives.shifted_nce import ShiftedNCE
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
+from ebm_lab.objectives.telescoping import TelescopedEnergy, TelescopingRatio
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
     "BregmanContrast",
+    "BridgesTruth",
     "ClassesTruth",
     "ConditionalNCE",
     "ContrastiveDivergence",
     "CooperativeTraining",
     "DenoisingScoreMatching",
     "ExponentialNCE",
+    "FlowContrastive",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
     "IsingTruth",
@@ -54,5 +59,7 @@ __all__ = [
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",
+    "TelescopedEnergy",
+    "TelescopingRatio",
     "UnbiasedContrastiveDivergence",
 ]
