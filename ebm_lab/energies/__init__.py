@@ -34,6 +34,7 @@ from ebm_lab.energies.noise_levels import (
 )
 from ebm_lab.energies.path import AnnealingPath, GeometricPath, path_between
 from ebm_lab.energies.quadratic import Quadratic
+from ebm_lab.energies.quadratic_classifier import QuadraticClassifier
 from ebm_lab.energies.quadratic_ladder import QuadraticLadder
 from ebm_lab.energies.quadratic_noised import NoisedQuadratic
 from ebm_lab.energies.rbm import RBM
@@ -71,6 +72,7 @@ __all__ = [
     "NoisedQuadratic",
     "Potts",
     "Quadratic",
+    "QuadraticClassifier",
     "QuadraticLadder",
     "ResNet",
     "ScoreMLP",

@@ -1,6 +1,8 @@
 """Normalised densities that can be sampled and scored: noise of NCE, base terms, starts of chains."""
 
+from ebm_lab.noise.flow import Flow
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
+from ebm_lab.noise.histograms import Histograms
 from ebm_lab.noise.independent import Bernoulli, Categorical
 from ebm_lab.noise.mixture import LowRankMixture
 from ebm_lab.noise.noise import Noise
@@ -12,8 +14,10 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "DiagonalGaussian",
+    "Flow",
     "Gaussian",
     "GaussianPerturbation",
+    "Histograms",
     "LowRankMixture",
     "Noise",
     "NoisedGaussian",

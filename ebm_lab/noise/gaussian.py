@@ -32,12 +32,12 @@ class StandardGaussian(Noise):
 
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent draws scale · z."""
-        return self.scale * _normal((num, *self.shape), self.scale, generator)
+        return self.scale * normal((num, *self.shape), self.scale, generator)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """log q(x) of each event in nats."""
         z = self.flat(x) / self.scale
-        return _log_standard(z) - z.shape[1] * self.scale.log()
+        return log_standard(z) - z.shape[1] * self.scale.log()
 
 
 class DiagonalGaussian(Noise):
@@ -78,13 +78,13 @@ class DiagonalGaussian(Noise):
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent draws μ + σ z."""
         check_fitted(self)
-        return self.mean + self.std * _normal((num, *self.shape), self.mean, generator)
+        return self.mean + self.std * normal((num, *self.shape), self.mean, generator)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """log q(x) of each event in nats."""
         check_fitted(self)
         z = (self.flat(x) - self.mean.flatten()) / self.std.flatten()
-        return _log_standard(z) - self.std.log().sum()
+        return log_standard(z) - self.std.log().sum()
 
 
 class Gaussian(Noise):
@@ -130,7 +130,7 @@ class Gaussian(Noise):
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent draws μ + L z."""
         check_fitted(self)
-        z = _normal((num, len(self.cholesky)), self.mean, generator)
+        z = normal((num, len(self.cholesky)), self.mean, generator)
         return self.mean + (z @ self.cholesky.T).view(num, *self.shape)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
@@ -138,12 +138,14 @@ class Gaussian(Noise):
         check_fitted(self)
         centred = self.flat(x) - self.mean.flatten()
         z = torch.linalg.solve_triangular(self.cholesky, centred.T, upper=False).T
-        return _log_standard(z) - self.cholesky.diagonal().log().sum()
+        return log_standard(z) - self.cholesky.diagonal().log().sum()
 
 
-def _normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """z ~ N(0, I) with the dtype and on the device of `like`."""
     return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
-def _log_standard(z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
+def log_standard(z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
+    """log N(z; 0, I)."""
     return -(z.square().sum(1) + z.shape[1] * LOG_2PI) / 2

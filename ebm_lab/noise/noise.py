@@ -15,7 +15,8 @@ from ebm_lab.errors import UserError
 class Noise(nn.Module, ABC):
     """A density q(x) on events with ∫ q = 1, optionally fitted to data before training.
 
-    All its numbers are buffers: they move with the module, are saved with it, and take no gradient.
+    All its numbers are buffers or frozen parameters: they move with the module, are saved with it, and take
+    no gradient.
 
     Attributes:
         shape: shape of one event, without the batch axis.

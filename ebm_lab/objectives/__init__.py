@@ -2,6 +2,7 @@
 
 from ebm_lab.objectives.approximate_diagonal import ApproximateDiagonal
 from ebm_lab.objectives.bregman import BregmanContrast
+from ebm_lab.objectives.bridges_truth import BridgesTruth
 from ebm_lab.objectives.cd import ContrastiveDivergence
 from ebm_lab.objectives.conditional_nce import ConditionalNCE
 from ebm_lab.objectives.cooperative import CooperativeTraining
@@ -13,6 +14,7 @@ from ebm_lab.objectives.ence import ExponentialNCE
 from ebm_lab.objectives.explicit_score_matching import ExplicitScoreMatching
 from ebm_lab.objectives.fd_dsm import FiniteDifferenceDenoisingScoreMatching
 from ebm_lab.objectives.fd_ssm import FiniteDifferenceSlicedScoreMatching
+from ebm_lab.objectives.flow_contrastive import FlowContrastive
 from ebm_lab.objectives.improved_cd import ImprovedContrastiveDivergence
 from ebm_lab.objectives.jarzynski import JarzynskiLikelihood
 from ebm_lab.objectives.jem import JointEnergyModel
@@ -44,11 +46,13 @@ from ebm_lab.objectives.shifted_nce import ShiftedNCE
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
+from ebm_lab.objectives.telescoping import TelescopedEnergy, TelescopingRatio
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
 
 __all__ = [
     "ApproximateDiagonal",
     "BregmanContrast",
+    "BridgesTruth",
     "ClassesTruth",
     "ConditionalNCE",
     "ContrastiveDivergence",
@@ -61,6 +65,7 @@ __all__ = [
     "ExponentialNCE",
     "FiniteDifferenceDenoisingScoreMatching",
     "FiniteDifferenceSlicedScoreMatching",
+    "FlowContrastive",
     "GaussianImagesTruth",
     "GaussianTruth",
     "ImprovedContrastiveDivergence",
@@ -91,5 +96,7 @@ __all__ = [
     "ShortRun",
     "SlicedScoreMatching",
     "SoftThresholdAdam",
+    "TelescopedEnergy",
+    "TelescopingRatio",
     "UnbiasedContrastiveDivergence",
 ]

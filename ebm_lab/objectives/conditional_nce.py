@@ -45,7 +45,8 @@ class ConditionalNCE(Objective):
         ValueError: a number out of its range.
     Cost: one parameter gradient on 1 + κ batches; no sampler, no second derivatives.
     Notes: 1. With ε far below the data's width nothing but the score is seen, and that through a small
-        difference of noisy terms; with ε far above it y is told from x at sight. 2. Modes that no
+        difference of noisy terms; with ε far above it y is told from x at sight. In d dimensions of width s,
+        G is about dε²/(2s²): on images ε must be small for G to be a few. 2. Modes that no
         perturbation connects have weights that it sees no more than score matching does. 3. The paper picks
         ε by the loss on the data at hand; here it is an option, and `train/accuracy`, the share of copies
         that are found out, is what to pick it by.
