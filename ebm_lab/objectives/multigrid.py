@@ -67,8 +67,8 @@ class MultiGrid(Objective):
         16 and 64 pixels an edge; here edges double. 3. One kernel, with one step, serves all grids; the mean
         over a block is less noisy than a pixel, so that the coarser grid may ask for the smaller step. 4. The
         losses are added to share an optimizer; the gradient of each energy is that of its own.
-    Reference: Gao, Lu, Zhou, Zhu & Wu 2018, Learning Generative ConvNets via Multi-grid Modeling and Sampling,
-        CVPR, arXiv 1709.08868, algorithm 1.
+    Reference: Gao, Lu, Zhou, Zhu & Wu 2018, Learning Generative ConvNets via Multi-grid Modeling and
+        Sampling, CVPR, arXiv 1709.08868, algorithm 1.
     """
 
     domains = frozenset({"image"})
