@@ -52,10 +52,12 @@ def choices(*groups: str) -> list[tuple[str, str]]:
 def own_data(tmp_path, monkeypatch):
     """What data=npz, data=folder and the tables read; of the first two, the path."""
     generator = np.random.default_rng(0)
-    for folder, name in (("tabular", "winequality_red"), ("adbench", "thyroid")):
+    table = generator.normal(size=(400, 3))
+    sets = OmegaConf.load(CONFIGS / "sweep" / "adbench.yaml").hydra.sweeper.params["data.name"].split(",")
+    for folder, names in (("tabular", ["winequality_red"]), ("adbench", ["thyroid", *sets])):
         (tmp_path / folder).mkdir()
-        table = generator.normal(size=(400, 3))
-        np.savez(tmp_path / folder / f"{name}.npz", X=table, y=(table[:, 0] > 1).astype(int))
+        for name in names:
+            np.savez(tmp_path / folder / f"{name}.npz", X=table, y=(table[:, 0] > 1).astype(int))
     np.savez(tmp_path / "own.npz", x=generator.normal(size=(400, 2)).astype(np.float32))
     (tmp_path / "own").mkdir()
     for number in range(3):
@@ -125,7 +127,7 @@ def test_every_member_of_a_collection_is_what_its_group_says(group, option):
 
 
 @pytest.mark.parametrize(("group", "option"), choices("experiment", "debug"))
-def test_every_experiment_composes_and_states_differences_only(group, option):
+def test_every_experiment_composes_and_states_differences_only(group, option, own_data):
     cfg = compose(f"{group}={option}", "output_dir=x")
     OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     check_bindings(cfg)
@@ -133,7 +135,7 @@ def test_every_experiment_composes_and_states_differences_only(group, option):
 
 
 @pytest.mark.parametrize("option", options("sweep"))
-def test_every_sweep_names_runs_that_compose(option):
+def test_every_sweep_names_runs_that_compose(option, own_data):
     """Each value of each key, beside the first values of the others."""
     params = OmegaConf.load(CONFIGS / "sweep" / f"{option}.yaml").hydra.sweeper.params
     values = {key: str(listed).split(",") for key, listed in params.items()}
