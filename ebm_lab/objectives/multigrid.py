@@ -61,12 +61,12 @@ class MultiGrid(Objective):
         ValueError: for shapes that are no grids of one image, or a number out of range.
     Cost: K forwards and input gradients, and one parameter gradient on two batches, on every grid; with edges
         that double the coarser grids add a third of the pixels.
-    Notes: 1. The paper's chains start at the mean image of the training image itself, and in generation at
-        one drawn from a histogram of these. Here both start at mean images of the run's noise, which is
-        fitted to the data, so that training and generation run the same map. 2. The paper's grids are of 4,
-        16 and 64 pixels an edge; here edges double. 3. One kernel, with one step, serves all grids; the mean
-        over a block is less noisy than a pixel, so that the coarser grid may ask for the smaller step. 4. The
-        losses are added to share an optimizer; the gradient of each energy is that of its own.
+    Notes: 1. In the paper the chains of training start at the mean image of the training image itself. Here
+        all start at mean images of the run's noise, which is fitted to the data, so that training and
+        generation run the same map. 2. The paper's grids are of 4, 16 and 64 pixels an edge; here edges
+        double. 3. One kernel, with one step, serves all grids; the mean over a block is less noisy than a
+        pixel, so the coarser grid may ask for the smaller step. 4. The losses are added to share an
+        optimizer; the gradient of each energy is that of its own.
     Reference: Gao, Lu, Zhou, Zhu & Wu 2018, Learning Generative ConvNets via Multi-grid Modeling and
         Sampling, CVPR, arXiv 1709.08868, algorithm 1.
     """
