@@ -8,6 +8,7 @@ from ebm_lab.data.dequantisation import bits_per_dim, dequantise, log_jacobian
 from ebm_lab.data.digits import Digits
 from ebm_lab.data.folder import Folder
 from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
+from ebm_lab.data.gray_points import GrayPoints
 from ebm_lab.data.in_memory import InMemoryData
 from ebm_lab.data.ising import IsingLaw
 from ebm_lab.data.loader import EvaluationLoader, IterationLoader
@@ -16,6 +17,7 @@ from ebm_lab.data.mass_function import MassFunction
 from ebm_lab.data.npz import Npz
 from ebm_lab.data.splits import Splits
 from ebm_lab.data.torchvision_images import BinaryMnist, TorchvisionImages
+from ebm_lab.data.truncated_gaussian import TruncatedGaussian
 
 __all__ = [
     "Batch",
@@ -28,6 +30,7 @@ __all__ = [
     "Folder",
     "Gaussian",
     "GaussianMixture",
+    "GrayPoints",
     "InMemoryData",
     "IsingLaw",
     "IsotropicMixture",
@@ -37,6 +40,7 @@ __all__ = [
     "Npz",
     "Splits",
     "TorchvisionImages",
+    "TruncatedGaussian",
     "bits_per_dim",
     "dequantise",
     "log_jacobian",

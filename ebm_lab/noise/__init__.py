@@ -1,5 +1,6 @@
 """Normalised densities that can be sampled and scored: noise of NCE, base terms, starts of chains."""
 
+from ebm_lab.noise.exponential import Exponential
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
 from ebm_lab.noise.independent import Bernoulli, Categorical
 from ebm_lab.noise.mixture import LowRankMixture
@@ -11,6 +12,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "DiagonalGaussian",
+    "Exponential",
     "Gaussian",
     "LowRankMixture",
     "Noise",

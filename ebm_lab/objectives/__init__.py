@@ -13,6 +13,7 @@ from ebm_lab.objectives.jem import JointEnergyModel
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth, KnownTruth, LadderTruth
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
+from ebm_lab.objectives.nonnegative_score_matching import NonnegativeScoreMatching
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
 from ebm_lab.objectives.pcd import PersistentContrastiveDivergence
@@ -22,7 +23,9 @@ from ebm_lab.objectives.score_matching import ScoreMatching
 from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
+from ebm_lab.objectives.truncated_truth import NonnegativeTruth, UnitTruth
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
+from ebm_lab.objectives.unit_score_matching import UnitScoreMatching
 
 __all__ = [
     "ApproximateDiagonal",
@@ -41,6 +44,8 @@ __all__ = [
     "KnownTruth",
     "LadderTruth",
     "NoiseContrastiveEstimation",
+    "NonnegativeScoreMatching",
+    "NonnegativeTruth",
     "Objective",
     "Optimization",
     "Parts",
@@ -53,4 +58,6 @@ __all__ = [
     "SlicedScoreMatching",
     "SoftThresholdAdam",
     "UnbiasedContrastiveDivergence",
+    "UnitScoreMatching",
+    "UnitTruth",
 ]

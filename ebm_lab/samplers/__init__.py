@@ -31,6 +31,7 @@ from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
+from ebm_lab.samplers.reflected import Reflected
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Listed, Polynomial
 from ebm_lab.samplers.underdamped import UnderdampedLangevin
@@ -63,6 +64,7 @@ __all__ = [
     "ParallelTempering",
     "Polynomial",
     "PreconditionedLangevin",
+    "Reflected",
     "ReplayBuffer",
     "State",
     "TwoLayers",
