@@ -4,9 +4,12 @@ from typing import Any
 
 from ebm_lab.errors import UserError
 
-DOMAINS = ("real", "image", "binary", "categorical")
+DOMAINS = ("real", "image", "nonnegative", "unit", "binary", "categorical")
 ANY = frozenset(DOMAINS)
 CONTINUOUS = frozenset({"real", "image"})
+NONNEGATIVE = frozenset({"nonnegative"})  # no number below 0
+UNIT = frozenset({"unit"})  # every number in [0, 1]
+BOUNDED = NONNEGATIVE | UNIT  # where densities end at an edge, and need not vanish there
 BINARY = frozenset({"binary"})  # {0, 1} floats, (batch, *shape)
 CATEGORICAL = frozenset({"categorical"})  # one-hot floats, (batch, *sites, classes)
 DISCRETE = BINARY | CATEGORICAL
@@ -15,24 +18,32 @@ _CHOICES = {
     "sampler": {
         "real": "sampler=langevin, sampler=mala or sampler=hmc",
         "image": "sampler=langevin, sampler=mala or sampler=hmc",
+        "nonnegative": "sampler=reflected",
+        "unit": "sampler=reflected_unit",
         "binary": "sampler=gibbs, sampler=gwg or sampler=dmala",
         "categorical": "sampler=gibbs, sampler=gwg or sampler=dmala, with sampler.domain=categorical",
     },
     "noise": {
         "real": "noise=gaussian or noise=uniform",
         "image": "noise=gaussian or noise=uniform",
+        "nonnegative": "noise=exponential",
+        "unit": "noise=unit",
         "binary": "noise=bernoulli",
         "categorical": "noise=categorical",
     },
     "energy": {
         "real": "energy=mlp",
         "image": "energy=convnet",
+        "nonnegative": "energy=mlp",
+        "unit": "energy=mlp",
         "binary": "energy=rbm, energy=ising or energy=mlp",
         "categorical": "energy=potts or energy=mlp",
     },
     "evaluation.kernel": {
         "real": "evaluation=points",
         "image": "evaluation=images",
+        "nonnegative": "evaluation=nonnegative",
+        "unit": "evaluation=unit",
         "binary": "evaluation=binary",
         "categorical": "evaluation=categorical",
     },

@@ -23,12 +23,19 @@ DATA = {
         "data=gaussian_classes", "data.num_train=100", "data.num_val=20", "data.num_test=20"
     ],
     "digits": ["data=digits"],
+    "nonnegative": ["data=nonnegative", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
+    "unit": ["data=unit", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
     "boltzmann": ["data=boltzmann", "data.num_train=100", "data.num_val=20", "data.num_test=20"],
 }  # fmt: skip
-DOMAINS = {"digits": "image", "boltzmann": "binary"}  # of the others: real
+DOMAINS = {
+    "digits": "image",
+    "boltzmann": "binary",
+    "nonnegative": "nonnegative",
+    "unit": "unit",
+}  # of the others: real
 LABELLED = {"gaussian_classes", "digits"}
 OF_UNKNOWN_DENSITY = {"digits"}
-ANSWERING = ("gaussian_classes", "boltzmann")
+ANSWERING = ("gaussian_classes", "nonnegative", "unit", "boltzmann")
 NEEDS_A_FILE = {"npz", "folder", "tabular", "adbench"}
 
 

@@ -9,6 +9,7 @@ from ebm_lab.data.digits import Digits
 from ebm_lab.data.folder import Folder
 from ebm_lab.data.gaussian_images import GaussianImages, haar_images
 from ebm_lab.data.gaussians import Gaussian, GaussianMixture, IsotropicMixture
+from ebm_lab.data.gray_points import GrayPoints
 from ebm_lab.data.ica import MixedSources
 from ebm_lab.data.in_memory import InMemoryData
 from ebm_lab.data.ising import IsingLaw
@@ -19,6 +20,7 @@ from ebm_lab.data.npz import Npz
 from ebm_lab.data.splits import Splits
 from ebm_lab.data.tables import OneClassTable, Table
 from ebm_lab.data.torchvision_images import BinaryMnist, TorchvisionImages
+from ebm_lab.data.truncated_gaussian import TruncatedGaussian
 
 __all__ = [
     "Batch",
@@ -32,6 +34,7 @@ __all__ = [
     "Gaussian",
     "GaussianImages",
     "GaussianMixture",
+    "GrayPoints",
     "InMemoryData",
     "IsingLaw",
     "IsotropicMixture",
@@ -44,6 +47,7 @@ __all__ = [
     "Splits",
     "Table",
     "TorchvisionImages",
+    "TruncatedGaussian",
     "bits_per_dim",
     "dequantise",
     "haar_images",

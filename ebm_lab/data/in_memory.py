@@ -36,7 +36,7 @@ class InMemoryData(LightningDataModule, ABC):
         shape: shape of one event.
         batch_size: training events per iteration and process.
         order_seed: of the order of training batches and of their dequantisation, at least 0.
-        domain: real, image, binary or categorical.
+        domain: real, image, nonnegative, unit, binary or categorical.
         levels: number of integer levels of the data before dequantisation; None: not integers.
         density: the density that the data were drawn from, where it is known.
         transform: map of dequantised pixels onto the whole line; None leaves them in [-1, 1].

@@ -25,7 +25,7 @@ class Npz(InMemoryData):
         root: folder of data sets.
         key: name of the array in the file.
         label_key: name of an array of n classes 0, 1, ..., or None.
-        domain: real, image, binary (0 and 1) or categorical (one-hot on the last axis).
+        domain: real, image, nonnegative, unit, binary (0 and 1) or categorical (one-hot on the last axis).
         levels: number of integer levels of images, 256 for 8 bits; None: images are in [-1, 1] already.
         val_fraction, test_fraction: parts of the events that are held out, between 0 and 1.
         split_seed: of the split, at least 0; the same split whatever the run's seed.

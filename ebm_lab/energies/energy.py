@@ -24,7 +24,7 @@ class Energy(nn.Module, ABC):
             objectives that differentiate the score refuse such an energy.
         noise_conditional: True where `forward` needs `sigma`, a noise level for each event or one for all;
             objectives with a ladder of noise levels need such an energy.
-        domains: kinds of data that it takes, of real, image, binary and categorical.
+        domains: kinds of data that it takes, of real, image, nonnegative, unit, binary and categorical.
 
     Raises:
         ValueError: when the output is not (batch,): a (batch, 1) output broadcasts into wrong losses.

@@ -143,7 +143,7 @@ class Evaluation:
         self, objective: Objective, model: Any, data: InMemoryData, bracket: Bracket | None
     ) -> tuple[Grid | None, Tensor | None]:
         """A grid of two dimensions where the data's density is known, and the model's log-density on it."""
-        in_a_plane = data.shape == (2,) and data.domain not in DISCRETE
+        in_a_plane = data.shape == (2,) and data.domain == "real"
         if not isinstance(model, Energy) or not in_a_plane or data.density is None:
             return None, None
         half_width = box_of(objective, data, data.test_x)

@@ -38,7 +38,7 @@ class Question(NamedTuple):
         energy: x -> E(x).
         noise: a fitted density that covers the model.
         x: held-out events of the law that the model learned.
-        domain: of the data: real, image, binary or categorical.
+        domain: of the data: real, image, nonnegative, unit, binary or categorical.
         half_width: half-width of a box that holds the data.
         num_points: an axis of a grid in two dimensions.
         generator: of all draws.

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from ebm_lab.data import InMemoryData
+from ebm_lab.data import GrayPoints, InMemoryData
+from ebm_lab.domains import BOUNDED
 
 Array = np.ndarray | Tensor
 
@@ -256,7 +257,10 @@ def picture(samples: Tensor, held_out: Tensor, data: InMemoryData) -> Figure | N
     """A grid of images, or points beside points; None for vectors of other than two numbers."""
     if data.domain == "image" or (data.domain == "binary" and len(data.shape) == 3):
         return image_grid(data.pixels(samples[:64]).cpu())
-    if data.shape == (2,) and data.domain == "real":
+    if isinstance(data, GrayPoints) and data.source.dim == 2:
+        points = [data.points(x).cpu() for x in (samples, held_out[: len(samples)])]
+        return scatter(*points, data.half_width)
+    if data.shape == (2,) and data.domain in {"real"} | BOUNDED:
         half_width = data.density.bounds if data.density is not None else float(held_out.abs().max()) * 1.1
         return scatter(samples.cpu(), held_out[: len(samples)].cpu(), half_width)
     return None

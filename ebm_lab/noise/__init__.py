@@ -1,5 +1,6 @@
 """Normalised densities that can be sampled and scored: noise of NCE, base terms, starts of chains."""
 
+from ebm_lab.noise.exponential import Exponential
 from ebm_lab.noise.flow import Flow
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
 from ebm_lab.noise.histograms import Histograms
@@ -14,6 +15,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "DiagonalGaussian",
+    "Exponential",
     "Flow",
     "Gaussian",
     "GaussianPerturbation",

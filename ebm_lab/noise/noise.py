@@ -20,12 +20,13 @@ class Noise(nn.Module, ABC):
 
     Attributes:
         shape: shape of one event, without the batch axis.
-        domains: kinds of data on which it is a density, of real, image, binary and categorical.
+        domains: kinds of data on which it is a density, of real, image, nonnegative, unit, binary and
+            categorical.
         has_full_support: q(x) > 0 everywhere; False where the density has an edge.
     """
 
     shape: tuple[int, ...]
-    domains: ClassVar[frozenset[str]] = CONTINUOUS
+    domains: frozenset[str] = CONTINUOUS
     has_full_support: ClassVar[bool] = True
 
     def __init__(self, shape: Sequence[int]) -> None:

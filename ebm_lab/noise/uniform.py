@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.domains import CONTINUOUS, UNIT
 from ebm_lab.noise.noise import Noise
 
 
@@ -28,6 +29,7 @@ class UniformBox(Noise):
         super().__init__(shape)
         if not -math.inf < low < high < math.inf:
             raise ValueError(f"low and high must be finite with low < high, got low={low} and high={high}")
+        self.domains = CONTINUOUS | UNIT if 0 <= low and high <= 1 else CONTINUOUS
         self.register_buffer("low", torch.tensor(float(low)))
         self.register_buffer("high", torch.tensor(float(high)))
 

@@ -32,6 +32,7 @@ from ebm_lab.objectives.multigrid import MultiGrid
 from ebm_lab.objectives.multiscale_dsm import MultiscaleDenoisingScoreMatching
 from ebm_lab.objectives.nce import NoiseContrastiveEstimation
 from ebm_lab.objectives.ncsn import NoiseConditionalScoreNetwork
+from ebm_lab.objectives.nonnegative_score_matching import NonnegativeScoreMatching
 from ebm_lab.objectives.normalised_descent import NormalisedGradientDescent
 from ebm_lab.objectives.objective import Objective, Parts, Player
 from ebm_lab.objectives.optimization import Optimization
@@ -47,7 +48,9 @@ from ebm_lab.objectives.short_run import ShortRun
 from ebm_lab.objectives.soft_threshold import SoftThresholdAdam
 from ebm_lab.objectives.ssm import SlicedScoreMatching
 from ebm_lab.objectives.telescoping import TelescopedEnergy, TelescopingRatio
+from ebm_lab.objectives.truncated_truth import NonnegativeTruth, UnitTruth
 from ebm_lab.objectives.unbiased_cd import UnbiasedContrastiveDivergence
+from ebm_lab.objectives.unit_score_matching import UnitScoreMatching
 
 __all__ = [
     "ApproximateDiagonal",
@@ -79,6 +82,8 @@ __all__ = [
     "NoiseConditionalScoreNetwork",
     "NoiseContrastiveEstimation",
     "NoisedTruth",
+    "NonnegativeScoreMatching",
+    "NonnegativeTruth",
     "NormalisedGradientDescent",
     "NormalisedTruth",
     "Objective",
@@ -99,4 +104,6 @@ __all__ = [
     "TelescopedEnergy",
     "TelescopingRatio",
     "UnbiasedContrastiveDivergence",
+    "UnitScoreMatching",
+    "UnitTruth",
 ]

@@ -87,8 +87,8 @@ class Objective(LightningModule):
     is one iteration: length, checkpoints, schedules and the x-axis of every plot count iterations.
 
     Class attributes (what the method accepts and how it is judged):
-        domains: kinds of data, of real, image, binary and categorical; what samples takes those that its
-            kernel moves in.
+        domains: kinds of data, of real, image, nonnegative, unit, binary and categorical; what samples takes
+            those that its kernel moves in.
         needs_labels: the loss reads the class of each event, so data without labels are refused.
         needs_density: the loss reads the density that the data were drawn from, so data without are refused.
         takes_scores: the loss asks for the score only, so that a network without an energy serves.

@@ -34,6 +34,7 @@ from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
 from ebm_lab.samplers.probability_flow import Flowed, flow_log_prob, probability_flow
+from ebm_lab.samplers.reflected import Reflected
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Listed, Polynomial
 from ebm_lab.samplers.underdamped import UnderdampedLangevin
@@ -69,6 +70,7 @@ __all__ = [
     "ParallelTempering",
     "Polynomial",
     "PreconditionedLangevin",
+    "Reflected",
     "ReplayBuffer",
     "State",
     "TwoLayers",

@@ -66,7 +66,7 @@ class Kernel(ABC):
     `draw` is handed in.
 
     Attributes:
-        domains: kinds of data in which it moves, of real, image, binary and categorical.
+        domains: kinds of data in which it moves, of real, image, nonnegative, unit, binary and categorical.
         evaluations_per_step: of the energy, each at every event.
         step_size: the kernel's step by the index of the step; None for a kernel without one.
     """
