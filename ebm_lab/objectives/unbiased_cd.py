@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
-from ebm_lab.domains import ANY
+from ebm_lab.domains import ANY, BOUNDED
 from ebm_lab.energies import Energy
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth
 from ebm_lab.objectives.maximum_likelihood import Phases
@@ -63,7 +63,7 @@ class UnbiasedContrastiveDivergence(Objective):
         Latent Variable Models, ICLR; Jacob, O'Leary & Atchadé 2020, arXiv 1708.03625.
     """
 
-    domains = ANY
+    domains = ANY - BOUNDED  # their kernel has no coupled form
     trains_by_sampling = True
     further_truths = (IsingTruth,)
 

@@ -88,7 +88,7 @@ def test_without_labels_classes_are_left_out_and_that_is_said(images, monkeypatc
         ("num_steps=0", "num_steps >= 1"),
         ("long_run=-1", "long_run >= 0, got 500, None and -1"),
         ("ood=digts", "ood=digts is not an option: ood is one of binary_mnist"),
-        ("ood=folder", "ood is one of binary_mnist, cifar10, digits, fashion_mnist, ising, mnist"),
+        ("ood=folder", "ood is one of binary_mnist, cifar10, digits, fashion_mnist"),
         ("ood=mnist", "image data of shape [1, 28, 28], the run's are image data of shape [1, 8, 8]"),
         ("long_rn=3", "no key long_rn"),
         ("checkpoint=best", "there is no checkpoint"),

@@ -38,7 +38,7 @@ def test_standard_error_and_z_are_those_of_the_mean():
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["nceh"], "there is no objective nceh: choose from cd, cooperative"),
+        (["nceh"], "there is no objective nceh: choose from approximate_diagonal"),
         (["--config-dir", "absent"], "absent holds no objective/*.yaml to verify"),
     ],
 )
