@@ -65,3 +65,11 @@ def test_torch_is_not_imported(path):
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shape_of_a_coarser_grid():
+    assert resolvers.pooled_shape([1, 28, 28], 4) == [1, 7, 7]
+    assert resolvers.pooled_shape([3, 9, 8], 2) == [3, 4, 4]  # the objective refuses what does not divide
+    assert resolvers.pooled_shape([2], 4) == [2]
+    cfg = OmegaConf.create({"shape": [1, 8, 8], "half": "${pooled_shape:${shape},2}"})
+    assert OmegaConf.to_container(cfg, resolve=True)["half"] == [1, 4, 4]
