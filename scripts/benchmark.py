@@ -1,11 +1,12 @@
-"""What the lab costs over bare PyTorch: `python scripts/benchmark.py [kernels] [losses] [loader] [step]`.
+"""What the lab costs over bare PyTorch: `python scripts/benchmark.py [section ...]`.
 
     kernels  one Langevin step of `run_chains` over a loop written by hand; other kernels and libraries too
     losses   loss and gradient of every objective in configs/objective over those of the energy alone
+    scores   score matching and its kin against one another, at the sizes of the papers: time and peak memory
     loader   batches of the lab's loader over those of a `DataLoader` on single events, images by torchvision
     step     one iteration of the Trainer over the same loss and optimizer without Lightning
 
-Without a name: all four. Contestants take turns in one process, in an order that is shuffled anew in every
+Without a name: all five. Contestants take turns in one process, in an order that is shuffled anew in every
 round; times are medians over rounds with their quartiles, and a ratio is taken within each round, so that
 what slows the machine for a while slows both. One thread; on a CPU its processor time is counted, on a GPU
 the wall's, with the device waited for. EBM_LAB_DEVICE (cpu, gpu, auto; default: cpu) is the device.
@@ -62,6 +63,16 @@ LANGEVIN_TARGET = 1.05  # times the bare loop around the same energy, at most
 LOADER_TARGET = 10.0  # times as fast as a DataLoader, at least
 COPIES = "floats, only indexed"
 STEP_OBJECTIVES = ("pcd", "dsm")
+SCORE_OBJECTIVES = {  # and what they are measured against: (objective, times as fast, at least)
+    "nce": None,
+    "dsm": None,
+    "fd_dsm": ("dsm", 1.4),
+    "ssm": None,
+    "fd_ssm": ("ssm", 2.4),
+    "curvature_propagation": None,
+    "approximate_diagonal": None,
+    "score_matching": None,
+}
 DEVICES = {
     "cpu": "cpu",
     "gpu": "cuda",
@@ -85,6 +96,7 @@ class Sizes:
         steps, image_steps: Langevin steps in a run of chains.
         num, num_images: events of a data set.
         block: iterations of a turn in `step`.
+    score_width, score_depth, score_batch: of the perceptron over images in `scores`.
     """
 
     rounds: int = 25
@@ -99,11 +111,14 @@ class Sizes:
     num: int = 50_000
     num_images: int = 4_000
     block: int = 20
+    score_width: int = 512
+    score_depth: int = 3
+    score_batch: int = 64
 
 
 TINY = Sizes(
     rounds=2, image_rounds=2, seconds=0.0, width=4, batch=8, side=8, image_batch=4, steps=3, image_steps=2,
-    num=64, num_images=256, block=2,
+    num=64, num_images=256, block=2, score_width=4, score_depth=1, score_batch=4,
 )  # fmt: skip
 
 
@@ -407,6 +422,84 @@ def losses(sizes: Sizes, device: torch.device) -> Table:
     return table
 
 
+# --- scores ------------------------------------------------------------------------------------------
+
+
+def peak_memory(run: Run, device: torch.device) -> float:
+    """Most bytes that one call holds beyond what was there before, in MB."""
+    run()
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 1e6
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as seen:
+        run()
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = itertools.accumulate(e.nbytes() for e in sorted(events, key=lambda e: e.start_ns()))
+    return max(held, default=0) / 1e6
+
+
+def score_problems(sizes: Sizes, folder: Path) -> dict[str, tuple[list[str], Sizes]]:
+    """Perceptrons on as many features as an image has and on few enough for the exact trace; a ConvNet."""
+    turns = replace(sizes, rounds=sizes.image_rounds)
+    problems = {"conv": (image_overrides(sizes, folder), turns)}
+    for dim in (784, 100):
+        path = folder / f"{dim}.npz"
+        x = np.random.default_rng(SEED).normal(size=(sizes.num_images, dim)).astype(np.float32)
+        np.savez(path, x=x)
+        overrides = [
+            "logger=none", "data=npz", f"data.path={path}", f"data.batch_size={sizes.score_batch}",
+            f"energy.width={sizes.score_width}", f"energy.depth={sizes.score_depth}",
+        ]  # fmt: skip
+        problems[f"mlp, {dim}"] = (overrides, turns)
+    return problems
+
+
+def time_scores(overrides: list[str], sizes: Sizes, device: torch.device) -> Iterator[list[str]]:
+    """A row for every method: all take turns."""
+    contestants: dict[str, Contestant] = {}
+    refused: dict[str, str] = {}
+    for name in SCORE_OBJECTIVES:
+        try:
+            built = built_on(device, name, overrides)
+        except UserError as error:
+            refused[name] = str(error)
+            continue
+        batch = first_batch(built)
+        contestants[name] = Contestant(all_gradients(built.objective, batch))
+        if "energy alone" not in contestants:
+            plain = copy.deepcopy(built.objective.energy)
+            contestants["energy alone"] = Contestant(plain_gradient(plain, batch))
+    times = interleave(contestants, sizes)
+    for name, contestant in contestants.items():
+        over = ratio(times[name], times["energy alone"]).show(digits=2)
+        rival, note = SCORE_OBJECTIVES.get(name), ""
+        if rival is not None and rival[0] in times:
+            faster = ratio(times[rival[0]], times[name])
+            reached = verdict(faster.median >= rival[1], f">= {rival[1]}")
+            note = f"{faster.show(digits=2)} times as fast as {rival[0]}: {reached}"
+        memory = f"{peak_memory(contestant.run, device):.1f}"
+        yield [name, spread(times[name]).show(1e3), over, memory, note]
+    for name, sentence in refused.items():
+        yield [name, "", "", "", sentence]
+
+
+def scores(sizes: Sizes, device: torch.device) -> Table:
+    """Losses that need the energy's derivatives, or go without them."""
+    table = new_table(
+        "scores: ms per loss with its gradient", "network", "objective", "loss", "over energy alone",
+        "peak, MB", "",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        for size, (overrides, turns) in score_problems(sizes, Path(folder)).items():
+            for row in time_scores(overrides, turns, device):
+                table.add_row(size, *row)
+    return table
+
+
 # --- loader ------------------------------------------------------------------------------------------
 
 
@@ -565,7 +658,7 @@ def step(sizes: Sizes, device: torch.device) -> Table:
 
 # --- the page ----------------------------------------------------------------------------------------
 
-SECTIONS = {"kernels": kernels, "losses": losses, "loader": loader, "step": step}
+SECTIONS = {"kernels": kernels, "losses": losses, "scores": scores, "loader": loader, "step": step}
 
 
 def installed(package: str) -> bool:

@@ -146,6 +146,24 @@ def test_losses_have_a_row_for_every_objective_at_both_sizes(capsys, monkeypatch
     assert rows == [["mlp", "8", "dsm"], ["mlp", "8", "pcd"], ["conv", "4", "dsm"], ["conv", "4", "pcd"]]
 
 
+def test_scores_are_timed_beside_each_other_and_weighed(capsys, monkeypatch):
+    monkeypatch.setattr(benchmark, "SCORE_OBJECTIVES", {"dsm": None, "fd_dsm": ("dsm", 1.4)})
+    assert benchmark.main(["scores", "--tiny", "--rounds", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("fd_dsm") == printed.count("times as fast as") == 3  # networks
+
+
+def test_peak_memory_is_what_a_call_holds_at_once():
+    """Two tensors of 4 MB, of which one is freed before a third of 2 MB comes: 8 MB."""
+
+    def run():
+        first, second = torch.empty(1_000_000), torch.empty(1_000_000)
+        del first
+        return second, torch.empty(500_000)
+
+    assert benchmark.peak_memory(run, torch.device("cpu")) == pytest.approx(8.0, rel=0.01)
+
+
 def test_losses_say_why_the_lab_refuses_a_pair():
     """Denoising score matching needs a smooth network: a sentence in place of numbers."""
     benchmark.schema.register()
@@ -159,7 +177,7 @@ def test_losses_say_why_the_lab_refuses_a_pair():
 @pytest.mark.parametrize(
     ("arguments", "device", "sentence"),
     [
-        (["kernel"], "cpu", "there is no section kernel: choose from kernels, losses, loader, step"),
+        (["kernel"], "cpu", "there is no section kernel: choose from kernels, losses, scores, loader, step"),
         (["--rounds", "0"], "cpu", "--rounds must be at least 1, got 0"),
         (["kernels"], "abacus", "EBM_LAB_DEVICE must be one of cpu, gpu, cuda, auto, got abacus"),
     ],
