@@ -9,6 +9,7 @@ from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.ica import ICA
 from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.mlp import MLP
+from ebm_lab.energies.mode_weight import ModeWeight
 from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.noise_conditional import NoiseConditioning
 from ebm_lab.energies.noise_levels import NoiseLadder, geometric_ladder, variance_preserving_ladder
@@ -38,6 +39,7 @@ __all__ = [
     "GeometricPath",
     "Ising",
     "Mixture",
+    "ModeWeight",
     "NetworkClassifier",
     "NetworkEnergy",
     "NoiseConditioning",
