@@ -1,0 +1,56 @@
+"""The energy of two modes of which all is known but the weight."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from ebm_lab.domains import CONTINUOUS
+from ebm_lab.energies.energy import Energy
+
+
+class ModeWeight(Energy):
+    """E(x) = -log [w N(x; -m e, s² I) + (1 - w) N(x; m e, s² I)], w = 1 / (1 + e^-a); log Z = 0.
+
+    e is the first axis, and the logit a the only parameter: what a method learns of it is what it sees of
+    the masses of modes, apart from all else.
+
+    Args:
+        shape: shape of one event; it is flattened into d numbers.
+        distance: m of each mode from 0, positive.
+        scale: s, positive.
+        weight: w at the start, between 0 and 1.
+
+    Raises:
+        ValueError: for a number out of its range.
+    """
+
+    domains = CONTINUOUS
+
+    def __init__(
+        self, shape: tuple[int, ...], *, distance: float = 6.0, scale: float = 1.0, weight: float = 0.9
+    ) -> None:
+        super().__init__()
+        if distance <= 0 or scale <= 0 or not 0 < weight < 1:
+            raise ValueError(
+                "distance and scale must be positive and weight between 0 and 1, got "
+                f"{distance}, {scale} and {weight}"
+            )
+        self.shape = tuple(shape)
+        self.distance, self.scale = distance, scale
+        self.logit = nn.Parameter(torch.tensor(math.log(weight / (1 - weight))))
+
+    def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """-log [w N(x; -m e, s² I) + (1 - w) N(x; m e, s² I)]."""
+        flat = x.flatten(1)
+        around = (flat.square().sum(1) + self.distance**2) / (2 * self.scale**2)
+        tilt = self.distance * flat[:, 0] / self.scale**2  # ‖x ± m e‖² / 2s² = around ± tilt
+        log_sum = torch.logaddexp(logsigmoid(self.logit) - tilt, logsigmoid(-self.logit) + tilt)
+        constant = flat.shape[1] * (math.log(self.scale) + math.log(2 * math.pi) / 2)
+        return around + constant - log_sum
+
+    def log_partition(self) -> Float[Tensor, ""]:
+        """0: both modes are normalised and their weights sum to 1."""
+        return torch.zeros_like(self.logit)
