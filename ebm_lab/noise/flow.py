@@ -61,7 +61,7 @@ class Flow(Noise):
         width: int = 64,
         depth: int = 2,
         bins: int | None = 8,
-        fit_steps: int = 500,
+        fit_steps: int = 1000,
         fit_batch: int = 256,
         fit_lr: float = 5e-3,
         ridge: float = 1e-4,

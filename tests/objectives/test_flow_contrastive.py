@@ -1,0 +1,76 @@
+"""The game of energy and flow: its value, who pulls where, and when the flow waits."""
+
+import math
+
+import hydra
+import pytest
+import torch
+from closed_forms import normal_grid
+
+from ebm_lab import schema
+from ebm_lab.building import build
+from ebm_lab.cli import CONFIGS
+from ebm_lab.data import Batch
+from ebm_lab.objectives.flow_contrastive import flow_value
+
+F64 = torch.float64
+
+
+def value(scale: torch.Tensor, precision: torch.Tensor) -> torch.Tensor:
+    """V of data N(0, 1), the energy N(0, 1/λ) and the flow x = s z."""
+    x, z = (normal_grid(2**14)[:, 0] for _ in range(2))
+
+    def log_ratio(at):
+        log_model = -0.5 * precision * at**2 + 0.5 * (precision / (2 * math.pi)).log()
+        return log_model + 0.5 * (at / scale) ** 2 + scale.log() + 0.5 * math.log(2 * math.pi)
+
+    return flow_value(log_ratio(x), log_ratio(scale * z))
+
+
+def slopes(scale: float, precision: float) -> tuple[float, float]:
+    numbers = [torch.tensor(v, dtype=F64, requires_grad=True) for v in (scale, precision)]
+    return tuple(g.item() for g in torch.autograd.grad(value(*numbers), numbers))
+
+
+def test_at_the_equilibrium_nothing_moves_and_the_value_is_minus_two_log_two():
+    one = torch.ones((), dtype=F64)
+    assert value(one, one).item() == pytest.approx(-2 * math.log(2), abs=1e-12)
+    # V's slope in λ there is ½ (E_data - E_flow) of -½ x², and in s that of ½ (log p - log q) at x = s z
+    assert max(abs(slope) for slope in slopes(1.0, 1.0)) < 1e-12
+
+
+def test_the_flow_is_drawn_to_the_data_from_both_sides_and_the_energy_to_the_truth():
+    assert slopes(0.7, 1.0)[0] < -0.05 and slopes(1.4, 1.0)[0] > 0.05  # the flow lowers V
+    assert slopes(1.4, 0.7)[1] > 0.01 and slopes(1.4, 1.4)[1] < -0.01  # the energy raises it
+    assert abs(slopes(1.4, 1.0)[1]) < 1e-3  # whose optimum is the data for any flow, but for the grid's tails
+
+
+@pytest.fixture(scope="module")
+def method():
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        overrides = [
+            "objective=flow_contrastive", "data=gaussian", "energy=quadratic", "data.num_train=300",
+            "objective.flow.fit_steps=5", "objective.flow.bins=null", "logger=none", "output_dir=x",
+        ]  # fmt: skip
+        return build(hydra.compose("train", overrides=overrides)).objective
+
+
+@pytest.mark.parametrize(("accuracy", "steps"), [(0.54, False), (0.56, True)])
+def test_the_flow_waits_while_it_passes_for_the_data(method, accuracy, steps):
+    energy, flow = method.players().values()
+    method.metrics = {"accuracy": torch.tensor(accuracy)}
+    assert energy.only_while is None and flow.only_while() == steps
+
+
+def test_each_player_s_loss_is_the_other_s_with_its_sign_and_reaches_its_parameters(method):
+    batch = Batch(torch.randn(64, 2, generator=torch.Generator().manual_seed(0)))
+    players = method.players()
+    with method.drawing_from(torch.Generator().manual_seed(1)):
+        energy = players["energy"].loss(batch)
+    with method.drawing_from(torch.Generator().manual_seed(1)):
+        flow = players["flow"].loss(batch)
+    assert flow.item() == pytest.approx(-energy.item(), abs=1e-5)
+    learning = list(method.noise.parameters())
+    assert learning and all(p.requires_grad for p in learning)
+    assert sum(g.abs().sum() for g in torch.autograd.grad(flow, learning)) > 0
