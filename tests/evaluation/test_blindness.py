@@ -103,6 +103,14 @@ def test_the_losses_of_the_objectives_have_these_derivatives():
     assert abs(float(slope)) < 1e-5
 
 
+def test_second_derivatives_hold_far_from_the_valley_in_single_precision():
+    # where one mode is left, E = ½(x - 6)²: the terms differ by 12 x = 120, and e^120 is none of float32's numbers
+    (slope,) = torch.autograd.grad(
+        sliced_loss(energy := ModeWeight((1,)), torch.tensor([[10.0]]), torch.ones(1, 1)), energy.logit
+    )
+    assert float(slope) == 0.0
+
+
 @pytest.mark.parametrize("arguments", [{"distance": 0.0}, {"scale": -1.0}, {"weight": 1.0}])
 def test_numbers_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="must be positive and weight between 0 and 1"):
