@@ -48,11 +48,9 @@ class ModeWeight(Energy):
         around = (flat.square().sum(1) + self.distance**2) / (2 * self.scale**2)
         tilt = self.distance * flat[:, 0] / self.scale**2  # ‖x ± m e‖² / 2s² = around ± tilt
         terms = torch.stack([logsigmoid(self.logit) - tilt, logsigmoid(-self.logit) + tilt])
-        log_sum = terms.logsumexp(
-            0
-        )  # not logaddexp, whose second derivative overflows where the terms differ by 88
         constant = flat.shape[1] * (math.log(self.scale) + math.log(2 * math.pi) / 2)
-        return around + constant - log_sum
+        # logaddexp's second derivative overflows where the terms differ by 88
+        return around + constant - torch.logsumexp(terms, 0)
 
     def log_partition(self) -> Float[Tensor, ""]:
         """0: both modes are normalised and their weights sum to 1."""
