@@ -47,9 +47,9 @@ class ModeWeight(Energy):
         flat = x.flatten(1)
         around = (flat.square().sum(1) + self.distance**2) / (2 * self.scale**2)
         tilt = self.distance * flat[:, 0] / self.scale**2  # ‖x ± m e‖² / 2s² = around ± tilt
-        log_sum = torch.logaddexp(logsigmoid(self.logit) - tilt, logsigmoid(-self.logit) + tilt)
+        terms = torch.stack([logsigmoid(self.logit) - tilt, logsigmoid(-self.logit) + tilt])
         constant = flat.shape[1] * (math.log(self.scale) + math.log(2 * math.pi) / 2)
-        return around + constant - log_sum
+        return around + constant - torch.logsumexp(terms, 0)
 
     def log_partition(self) -> Float[Tensor, ""]:
         """0: both modes are normalised and their weights sum to 1."""

@@ -102,6 +102,14 @@ def test_the_losses_of_the_objectives_have_these_derivatives():
     assert abs(float(slope)) < 1e-5
 
 
+def test_far_events_have_derivatives_in_single_precision():
+    """exp of the difference of the terms, 120 at x = 10, overflows there."""
+    energy = ModeWeight((1,))
+    x = torch.tensor([[-10.0], [-6.0], [9.0], [10.0]])
+    (slope,) = torch.autograd.grad(sliced_loss(energy, x, torch.ones_like(x)), energy.logit)
+    assert abs(float(slope)) < 1e-6
+
+
 @pytest.mark.parametrize("arguments", [{"distance": 0.0}, {"scale": -1.0}, {"weight": 1.0}])
 def test_numbers_out_of_range_are_refused(arguments):
     with pytest.raises(ValueError, match="must be positive and weight between 0 and 1"):
