@@ -19,7 +19,8 @@ from ebm_lab.evaluation.blindness import (
     sensitivity,
 )
 from ebm_lab.evaluation.quadrature import Grid, normalise
-from ebm_lab.objectives.nce import log_ratio, nce_loss
+from ebm_lab.objectives.nce import nce_loss
+from ebm_lab.objectives.noise_contrast import log_ratio
 from ebm_lab.objectives.ssm import sliced_loss
 
 F64 = torch.float64
