@@ -2,21 +2,29 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 
 from ebm_lab.errors import UserError
 
 
 def register() -> None:
     """Make the functions of this file that are named `*_shape` known to OmegaConf, as `${npz_shape:...}`."""
-    OmegaConf.register_new_resolver("npz_shape", npz_shape, replace=True)
-    OmegaConf.register_new_resolver("table_shape", table_shape, replace=True)
-    OmegaConf.register_new_resolver("pooled_shape", pooled_shape, replace=True)
+    for function in (npz_shape, table_shape, pooled_shape):
+        OmegaConf.register_new_resolver(function.__name__, _as_node(function), replace=True)
+
+
+def _as_node(function: Callable[..., list[int]]) -> Callable[..., ListConfig]:
+    """A plain list cannot be written back where a config is resolved in place, as under `${noise}`."""
+
+    def resolver(*arguments: Any) -> ListConfig:
+        return OmegaConf.create(function(*arguments))
+
+    return resolver
 
 
 def pooled_shape(shape: Sequence[int], factor: int) -> list[int]:

@@ -26,6 +26,17 @@ def test_in_a_config(path):
     assert OmegaConf.to_container(cfg, resolve=True)["shape"] == [2, 3]
 
 
+def test_in_a_config_that_another_refers_to_and_that_is_resolved_in_place(path):
+    """As a base density that is `${noise}` is, when an energy is instantiated."""
+    resolvers.register()
+    shape = "${npz_shape:${path},x,data}"
+    cfg = OmegaConf.create(
+        {"path": path, "noise": {"shape": shape}, "base": "${noise}", "edge": "${base.shape}"}
+    )
+    OmegaConf.resolve(cfg)
+    assert cfg.base.shape == cfg.edge == [2, 3]
+
+
 def test_relative_paths_are_tried_as_given_then_under_the_root(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
