@@ -14,6 +14,17 @@ def check_chain_length(num_steps: int, energy_penalty: float) -> None:
         raise ValueError(f"energy_penalty must not be negative, got {energy_penalty}")
 
 
+def check_jumps(num_jumps: int, kernel: Kernel) -> None:
+    """Raise a ValueError for a negative number of jumps, or jumps beside a kernel without a temperature."""
+    if num_jumps < 0:
+        raise ValueError(f"num_jumps must not be negative, got {num_jumps}")
+    if num_jumps and kernel.temperature is None:
+        raise ValueError(
+            f"jumps need a temperature, and the sampler has none ({kernel.describe()}): set "
+            "objective.num_jumps=0"
+        )
+
+
 def chain_metrics(phases: Phases, chains: Chains, kernel: Kernel) -> dict[str, float | Tensor]:
     """Energies of both phases and their gap, what the kernel reported, its temperature and its step."""
     metrics: dict[str, float | Tensor] = {

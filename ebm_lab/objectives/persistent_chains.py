@@ -12,6 +12,7 @@ from ebm_lab.energies import Energy
 from ebm_lab.energies.energy import frozen
 from ebm_lab.errors import UserError
 from ebm_lab.noise import Noise
+from ebm_lab.objectives.mcmc import check_jumps
 from ebm_lab.samplers import (
     Augmentation,
     Chains,
@@ -59,13 +60,7 @@ class PersistentChains:
             raise ValueError(f"num_chains must be at least 1, got {num_chains}")
         if not 0 <= restart_fraction <= 1:
             raise ValueError(f"restart_fraction must lie in [0, 1], got {restart_fraction}")
-        if num_jumps < 0:
-            raise ValueError(f"num_jumps must not be negative, got {num_jumps}")
-        if num_jumps and kernel.temperature is None:
-            raise ValueError(
-                f"jumps need a temperature, and the sampler has none ({kernel.describe()}): set "
-                "objective.num_jumps=0"
-            )
+        check_jumps(num_jumps, kernel)
         self.kernel = kernel
         self.noise = noise
         self.generator = generator

@@ -11,8 +11,9 @@ from ebm_lab.domains import ANY, BOUNDED
 from ebm_lab.energies import Energy
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth
 from ebm_lab.objectives.maximum_likelihood import Phases
+from ebm_lab.objectives.mcmc import check_jumps
 from ebm_lab.objectives.objective import Objective, Parts
-from ebm_lab.samplers import coupled, run_coupled_chains
+from ebm_lab.samplers import CoupledJumps, Independence, coupled, run_coupled_chains
 
 Start = Literal["data", "noise"]
 
@@ -48,12 +49,15 @@ class UnbiasedContrastiveDivergence(Objective):
         num_steps: m, last step of the average.
         max_steps: steps after which a pair that has not met is given up.
         coupling: of Gaussian proposals: reflection (None) or maximal; Gibbs kernels have one of their own.
+        num_jumps: independence Metropolis proposals from the noise after each step, one for both chains; they
+            are exact, so that modes far apart need not be crossed for a pair to meet. 0 is off.
         start: where the pairs start: data (the batch) or noise.
 
     Raises:
         ValueError: for numbers out of range, or a sampler that cannot be coupled.
     Cost: for each event max(m, τ) + τ - 1 forwards and input gradients, and one parameter gradient on
-        1 + (m - k + 1) + 2 (τ - 1 - k) events, τ the meeting time.
+        1 + (m - k + 1) + 2 (τ - 1 - k) events, τ the meeting time; with jumps a step
+        costs num_jumps + 2 forwards and another input gradient more.
     Notes: 1. The price is variance: it grows with τ, whose tail is heavy where modes lie far apart; then most
         batches see CD's gradient and few a large correction. 2. Pairs that hit `max_steps` bring the bias of
         CD of that many steps back (`train/capped` is their share). 3. Where MALA hardly accepts, chains that
@@ -75,6 +79,7 @@ class UnbiasedContrastiveDivergence(Objective):
         num_steps: int = 5,
         max_steps: int = 100,
         coupling: Literal["reflection", "maximal"] | None = None,
+        num_jumps: int = 0,
         start: Start = "data",
     ) -> None:
         super().__init__(parts)
@@ -83,7 +88,11 @@ class UnbiasedContrastiveDivergence(Objective):
                 "0 <= burn_in <= num_steps <= max_steps and num_steps >= 1 must hold, got "
                 f"{burn_in}, {num_steps} and {max_steps}"
             )
+        check_jumps(num_jumps, parts.sampler)
         self.pairs_kernel = coupled(parts.sampler, coupling)
+        if num_jumps:
+            jump = Independence(parts.noise, parts.sampler.temperature)
+            self.pairs_kernel = CoupledJumps(self.pairs_kernel, jump, num_jumps)
         self.burn_in = burn_in
         self.num_steps = num_steps
         self.max_steps = max_steps
@@ -126,9 +135,9 @@ class UnbiasedContrastiveDivergence(Objective):
         if not self.capped:
             return ()
         return (
-            f"Of the pairs of chains {float(self.capped):.2%} (a running mean) had not met after "
+            f"Of the pairs of chains {100 * float(self.capped):.3g} % (a running mean) had not met after "
             f"{self.max_steps} steps, which leaves the gradient the bias of CD of {self.max_steps} steps. "
-            "What helps: a larger objective.max_steps, or a larger sampler.step_size.",
+            "What helps: objective.num_jumps=1, a larger objective.max_steps, or a larger sampler.step_size.",
         )
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:

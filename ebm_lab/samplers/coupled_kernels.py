@@ -21,6 +21,7 @@ from ebm_lab.samplers.coupling import (
     reflection_coupling,
 )
 from ebm_lab.samplers.gibbs import Gibbs
+from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
@@ -239,6 +240,56 @@ class CoupledGibbs(CoupledKernel):
         after, info = self.kernel.step(energy, joined(x, y), None, (sites.repeat(1, 2), u.repeat(1, 2)))
         num = len(x.x)
         return after.rows(slice(None, num)), after.rows(slice(num, None)), info
+
+
+class CoupledJumps(CoupledKernel):
+    """Steps of another coupled kernel, each followed by jumps to events that both chains are offered.
+
+    Both chains judge one proposal y ~ q by one uniform; a pair meets where both take it, however far apart it
+    stood. So chains in modes that no local kernel bridges meet as soon as q covers the modes.
+
+    Args:
+        local: the kernel that moves before the jumps.
+        jump: the proposals, at the temperature of that kernel.
+        num_jumps: proposals a step.
+
+    Cost: that of a step and of a start of `local`, and num_jumps + 1 energies a chain and step.
+    """
+
+    def __init__(self, local: CoupledKernel, jump: Independence, num_jumps: int) -> None:
+        self.local = local
+        self.jump = jump
+        self.num_jumps = num_jumps
+
+    def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:
+        """The other kernel's."""
+        return self.local.init(energy, x)
+
+    def step(
+        self, energy: Callable[[Tensor], Tensor], state: State, generator: torch.Generator | None
+    ) -> tuple[State, Info | None]:
+        """One transition: a step and the jumps."""
+        moved, info = self.local.step(energy, state, generator)
+        return self._jumped(energy, moved, 1, generator), info
+
+    def step_pair(
+        self, energy: Callable[[Tensor], Tensor], x: State, y: State, generator: torch.Generator | None
+    ) -> tuple[State, State, Info | None]:
+        """A step of both chains, and jumps to the same events."""
+        x, y, info = self.local.step_pair(energy, x, y, generator)
+        num = len(x.x)
+        after = self._jumped(energy, joined(x, y), 2, generator)
+        return after.rows(slice(None, num)), after.rows(slice(num, None)), info
+
+    def _jumped(
+        self, energy: Callable[[Tensor], Tensor], state: State, chains: int, generator: torch.Generator | None
+    ) -> State:
+        """After jumps that the `chains` chains of a pair judge out of one draw."""
+        place = self.jump.init(energy, state.x)
+        for _ in range(self.num_jumps):
+            draw = self.jump.draw(state.x[: len(state.x) // chains], generator)
+            place, _ = self.jump.step(energy, place, None, tuple(torch.cat([part] * chains) for part in draw))
+        return self.local.init(energy, place.x)._replace(step=state.step)
 
 
 class CoupledFiniteChain(CoupledKernel):

@@ -57,7 +57,7 @@ class Independence(ExactKernel):
     ) -> tuple[State, Info]:
         """One transition; `draw` is (y, u)."""
         x, log_q = state.x, self.proposal.log_prob
-        y, u = draw if draw is not None else self._draw(x, generator)
+        y, u = draw if draw is not None else self.draw(x, generator)
         energy_y = _energies(energy, y)
         with torch.no_grad():
             log_ratio = (state.energy - energy_y) / self._temperature + log_q(x) - log_q(y)
@@ -66,7 +66,10 @@ class Independence(ExactKernel):
         after = after_proposal(accepted, state, y, energy_y)
         return after, Info(state.energy, None, log_ratio.clamp(max=0).exp(), None)
 
-    def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def draw(
+        self, x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
+    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+        """A proposal and a uniform for each of the chains at x."""
         y = self.proposal.sample(len(x), generator)
         return y, torch.rand(x.shape[:1], generator=generator, dtype=x.dtype, device=x.device)
 

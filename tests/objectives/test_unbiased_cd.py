@@ -114,7 +114,7 @@ def test_capped_pairs_are_counted_and_reported(generator):
     given_up = objective(burn_in=0, num_steps=1, max_steps=1)
     given_up.loss(batch)
     assert given_up.metrics["capped"] == 1 and given_up.metrics["meeting_time_max"] == 1
-    assert "100.00%" in given_up.notes[0] and "CD of 1 steps" in given_up.notes[0]
+    assert "100 %" in given_up.notes[0] and "CD of 1 steps" in given_up.notes[0]
     met = objective(max_steps=1000)
     met.loss(batch)
     assert met.metrics["capped"] == 0 and met.notes == ()
@@ -131,6 +131,13 @@ def test_pairs_start_at_the_data_or_at_the_noise(generator):
         assert (method.metrics["energy_model"] > 40) == far
 
 
+def test_jumps_end_what_the_kernel_would_not(generator):
+    """Of a standard Gaussian's own proposals all are taken: no pair outlives its second step."""
+    method = objective(MALA(1e-4), start="noise", num_jumps=1)
+    method.loss(Batch(torch.randn(64, 2, generator=generator)))
+    assert method.metrics["meeting_time_max"] == 2 and method.metrics["capped"] == 0
+
+
 def test_what_cannot_work_is_refused():
     with pytest.raises(ValueError, match="HMC has no coupled form"):
         objective(HMC(0.1))
@@ -138,3 +145,5 @@ def test_what_cannot_work_is_refused():
         objective(Langevin(0.1, gradient_clip=1.0))
     with pytest.raises(ValueError, match="burn_in <= num_steps <= max_steps"):
         objective(burn_in=6)
+    with pytest.raises(ValueError, match="num_jumps must not be negative"):
+        objective(num_jumps=-1)

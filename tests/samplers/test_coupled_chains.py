@@ -11,10 +11,12 @@ from ebm_lab.samplers import (
     MALA,
     BlockGibbs,
     CoupledFiniteChain,
+    CoupledJumps,
     CoupledLangevin,
     CoupledMALA,
     Geometric,
     Gibbs,
+    Independence,
     Langevin,
     coupled,
     run_coupled_chains,
@@ -142,6 +144,47 @@ def test_a_double_well_from_one_side():
         coupled(MALA(0.3)), double_well, start, lambda x: x[:, 0], burn_in=0, num_steps=2, max_steps=10_000
     )
     assert abs(mean) < 4 * error and error < 0.2
+
+
+class Box:
+    """The uniform density on [-2, 2]."""
+
+    def sample(self, num, generator):
+        return 4 * torch.rand(num, 1, generator=generator, dtype=F64) - 2
+
+    def log_prob(self, x):
+        return torch.full((len(x),), -math.log(4.0), dtype=F64)
+
+
+def test_jumps_bring_pairs_of_steep_wells_together():
+    """E[x] = 0 of wells that MALA does not leave: 12 times the double well, whose barrier is 12."""
+
+    def steep(x):
+        return 12 * double_well(x)
+
+    start = torch.ones(2000, 1, dtype=F64)
+    local = coupled(MALA(0.02))
+    jumping = CoupledJumps(local, Independence(Box()), 1)
+    steps = {"burn_in": 0, "num_steps": 2, "max_steps": 1000}
+    mean, error, times, capped = simulate(jumping, steep, start, lambda x: x[:, 0], **steps)
+    assert abs(mean) < 4 * error and error < 0.05
+    assert not capped.any() and times.double().mean() < 20
+    mean, error, *_ = simulate(local, steep, start, lambda x: x[:, 0], seeds=range(4), **steps)
+    assert mean > 0.8
+
+
+def test_a_pair_whose_chains_take_the_same_jump_has_met(generator):
+    """Where q is the model every proposal is taken, so that all pairs meet in their first joint step."""
+    kernel = CoupledJumps(coupled(MALA(0.1)), Independence(Box()), 1)
+    starts = (torch.full((50, 1), place, dtype=F64) for place in (-1.0, 1.5))
+    x, y = (kernel.init(flat, start) for start in starts)
+    x, y, _ = kernel.step_pair(flat, x, y, generator)
+    assert torch.equal(x.x, y.x) and len(x.x.unique()) == 50
+    assert torch.equal(x.gradient, y.gradient) and x.step == 1
+
+
+def flat(x):
+    return 0 * x.sum(1)
 
 
 @pytest.mark.parametrize("make", [CoupledLangevin, CoupledMALA])
