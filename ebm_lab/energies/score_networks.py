@@ -115,5 +115,5 @@ def _network_score(
     check_level(sigma, conditioning)
     if conditioning is not None:
         return conditioning.score(network, x, sigma)
-    # by torch.func, so that second derivatives may be taken forward over reverse
+    # by torch.func, so that its transforms may be taken of it again
     return network(x) if base is None else network(x) - grad(lambda y: base(y).sum())(x)

@@ -5,7 +5,8 @@ import torch
 from stand_ins import write_mnist
 
 from ebm_lab.data import TorchvisionImages
-from ebm_lab.energies import Energy
+from ebm_lab.energies import Energy, Quadratic
+from ebm_lab.evaluation.final import log_density_mse
 from ebm_lab.evaluation.likelihood import _bits_per_dim
 from ebm_lab.evaluation.log_z import Bracket
 from ebm_lab.evaluation.partition import LogPartition
@@ -38,3 +39,20 @@ def test_uniform_pixels_cost_eight_bits_in_every_event(tmp_path, transform):
     bits = _bits_per_dim(UniformInPixels(data), data, data.test_x, log_z)
     assert bits.value == pytest.approx(8 + 3 / (D * math.log(2)), abs=1e-6)
     assert bits.error == pytest.approx(0.5 / (D * math.log(2)), abs=1e-6)
+
+
+class Standard:
+    """N(0, I) in two dimensions."""
+
+    def log_prob(self, x):
+        return -0.5 * x.square().sum(1) - math.log(2 * math.pi)
+
+
+def test_mean_squared_error_of_a_log_density_twice_as_wide(generator):
+    """log p_model - log p = a |x|² - 2 log 2 with a = 3/8 and |x|² of mean 2 and mean square 8."""
+    model = Quadratic((2,)).double()
+    model.log_diagonal.data.fill_(-math.log(2.0))
+    x = torch.randn(200_000, 2, generator=generator, dtype=torch.float64)
+    found = log_density_mse(model, float(model.log_partition().detach()), Standard(), x)
+    a, b = 3 / 8, 2 * math.log(2)
+    assert abs(found.value - (8 * a**2 - 4 * a * b + b**2)) < 4 * found.error < 0.02
