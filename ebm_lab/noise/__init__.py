@@ -5,6 +5,7 @@ from ebm_lab.noise.flow import Flow
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
 from ebm_lab.noise.histograms import Histograms
 from ebm_lab.noise.independent import Bernoulli, Categorical
+from ebm_lab.noise.kernel_density import KernelDensity
 from ebm_lab.noise.mixture import LowRankMixture
 from ebm_lab.noise.noise import Noise
 from ebm_lab.noise.noised_gaussian import NoisedGaussian
@@ -20,6 +21,7 @@ __all__ = [
     "Gaussian",
     "GaussianPerturbation",
     "Histograms",
+    "KernelDensity",
     "LowRankMixture",
     "Noise",
     "NoisedGaussian",

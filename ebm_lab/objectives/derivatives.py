@@ -19,9 +19,9 @@ def score_and_diagonal(
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
     """s(x) and ∂_i s_i(x) for every coordinate i; the sum of the latter is the divergence tr ∇s.
 
-    Reverse over reverse: e_iᵀ∇s, all e_i of a chunk at once, from one pass through the network. On perceptrons
-    that is 1.1 to 1.5 times as fast as forward over reverse, on convolutions as fast (CPU). Both results can
-    be differentiated in the parameters.
+    Reverse over reverse: e_iᵀ∇s, all e_i of a chunk at once, from one pass through the network. On
+    perceptrons that is 1.1 to 1.5 times as fast as forward over reverse, on convolutions as fast (CPU).
+    Both can be differentiated in the parameters.
 
     Args:
         chunk_size: coordinates at a time; None takes all. With fewer than all, the graph of a chunk is not
