@@ -24,7 +24,7 @@ from ebm_lab.energies.ica import ICA
 from ebm_lab.energies.ising import Ising, Potts, lattice
 from ebm_lab.energies.layers import Layer, Layered
 from ebm_lab.energies.mlp import MLP
-from ebm_lab.energies.mode_weight import ModeWeight
+from ebm_lab.energies.mode_weight import ModeWeight, NoisedModeWeight
 from ebm_lab.energies.network import NetworkEnergy
 from ebm_lab.energies.noise_conditional import NoiseConditioning
 from ebm_lab.energies.noise_levels import (
@@ -71,6 +71,7 @@ __all__ = [
     "NetworkEnergy",
     "NoiseConditioning",
     "NoiseLadder",
+    "NoisedModeWeight",
     "NoisedQuadratic",
     "Potts",
     "Quadratic",

@@ -44,14 +44,36 @@ class ModeWeight(Energy):
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """-log [w N(x; -m e, s² I) + (1 - w) N(x; m e, s² I)]."""
+        return self._with_variance(x, x.new_tensor(self.scale**2))
+
+    def _with_variance(
+        self, x: Float[Tensor, "batch *shape"], variance: Float[Tensor, "..."]
+    ) -> Float[Tensor, " batch"]:
         flat = x.flatten(1)
-        around = (flat.square().sum(1) + self.distance**2) / (2 * self.scale**2)
-        tilt = self.distance * flat[:, 0] / self.scale**2  # ‖x ± m e‖² / 2s² = around ± tilt
+        around = (flat.square().sum(1) + self.distance**2) / (2 * variance)
+        tilt = self.distance * flat[:, 0] / variance  # ‖x ± m e‖² / 2s² = around ± tilt
         terms = torch.stack([logsigmoid(self.logit) - tilt, logsigmoid(-self.logit) + tilt])
-        constant = flat.shape[1] * (math.log(self.scale) + math.log(2 * math.pi) / 2)
+        constant = 0.5 * flat.shape[1] * (variance.log() + math.log(2 * math.pi))
         # logaddexp's second derivative overflows where the terms differ by 88
         return around + constant - torch.logsumexp(terms, 0)
 
     def log_partition(self) -> Float[Tensor, ""]:
         """0: both modes are normalised and their weights sum to 1."""
         return torch.zeros_like(self.logit)
+
+
+class NoisedModeWeight(ModeWeight):
+    """The same at every level of noise: E(x, σ) with s² + σ² for s², one weight for all levels.
+
+    What ties the levels of a network together by an identity of its inputs is here a parameter in common.
+    """
+
+    noise_conditional = True
+
+    def forward(
+        self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
+    ) -> Float[Tensor, " batch"]:
+        """E(x, σ), with one level for all events or one for each."""
+        if sigma is None:
+            raise ValueError("this energy is conditioned on a noise level: bind one, energy.given(sigma=...)")
+        return self._with_variance(x, self.scale**2 + torch.as_tensor(sigma).to(x).reshape(-1).square())

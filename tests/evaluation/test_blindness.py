@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from ebm_lab.energies import ModeWeight, score
+from ebm_lab.energies import ModeWeight, NoisedModeWeight, score
 from ebm_lab.evaluation.blindness import (
     TwoModes,
     conditional_noise_contrastive,
@@ -75,6 +75,17 @@ def test_the_energy_is_the_law_of_the_formulas():
     assert normalise(ModeWeight((2,), distance=2.0, scale=0.7).double(), 8.0, 201).log_z.value == (
         pytest.approx(0, abs=1e-9)
     )
+
+
+def test_noise_adds_its_variance_to_both_modes():
+    """E(x, σ_i) of N(±3, .7² + σ_i²), a level an event, and one that is bound."""
+    energy = NoisedModeWeight((2,), distance=3.0, scale=0.7).double()
+    x = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
+    sigmas = torch.tensor([0.1, 1.0, 5.0], dtype=F64)
+    for event, sigma, found in zip(x, sigmas, energy(x, sigmas), strict=True):
+        wide = ModeWeight((2,), distance=3.0, scale=float((0.49 + sigma**2).sqrt())).double()
+        torch.testing.assert_close(found, wide(event[None])[0], rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(found, energy.given(sigma=float(sigma))(event[None])[0])
 
 
 def events(law, num):
