@@ -9,11 +9,12 @@ from torch.nn.functional import softplus
 
 from ebm_lab.domains import CONTINUOUS
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.layers import Layer
 
 
 def log_logistic(s: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """log p(s) = -s - 2 log(1 + e^-s) of the standard logistic law: variance π²/3, entropy 2 nats."""
-    return -s.abs() - 2 * softplus(-s.abs())
+    return -softplus(s) - softplus(-s)  # no |s|, whose second derivative autograd takes for 0 at 0
 
 
 class ICA(Energy):
@@ -32,6 +33,7 @@ class ICA(Energy):
     """
 
     domains = CONTINUOUS
+    base = None  # added to its one layer: nothing
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -42,6 +44,10 @@ class ICA(Energy):
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """-Σ_i log p((W x)_i)."""
         return -log_logistic(x.flatten(1) @ self.unmixing.T).sum(1)
+
+    def layers(self) -> list[Layer]:
+        """One: -log p of each of W x."""
+        return [Layer(self.unmixing, torch.zeros_like(self.unmixing[0]), lambda a: -log_logistic(a))]
 
     def log_partition(self) -> Float[Tensor, ""]:
         """log Z = -log |det W|."""

@@ -9,7 +9,7 @@ import torch
 from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
-from ebm_lab.energies import MLP, GaussianBase, Quadratic
+from ebm_lab.energies import ICA, MLP, GaussianBase, Quadratic, score
 from ebm_lab.errors import UserError
 from ebm_lab.objectives.approximate_diagonal import approximate_diagonal_loss, diagonal_laplacian
 from ebm_lab.objectives.curvature_propagation import curvature_propagation_loss, propagated_laplacian
@@ -111,6 +111,19 @@ def test_a_quadratic_energy_is_one_layer():
     passed, gradient = backward_pass(energy.layers(), x)
     torch.testing.assert_close(gradient, (x - energy.mean) @ energy.precision)
     assert diagonal_laplacian(passed).item() == pytest.approx(3, abs=1e-12)  # tr P
+
+
+def test_mixed_logistic_sources_are_one_layer():
+    """∇E = Wᵀ tanh(Wx/2) and ΔE = Σ_i ‖w_i‖² / (2 cosh²((Wx)_i/2)), at Wx = 0 too."""
+    energy = ICA((2,)).double()
+    energy.unmixing.data = torch.tensor([[1.0, 2.0], [-0.5, 1.5]], dtype=F64)
+    x = torch.tensor([[0.0, 0.0], [1.0, -1.0]], dtype=F64)
+    sources = x @ energy.unmixing.T
+    passed, gradient = backward_pass(energy.layers(), x)
+    torch.testing.assert_close(gradient, torch.tanh(sources / 2) @ energy.unmixing)
+    torch.testing.assert_close(gradient, -score(energy, x))
+    curvature = 0.5 / torch.cosh(sources / 2).square()
+    torch.testing.assert_close(diagonal_laplacian(passed), curvature @ energy.unmixing.square().sum(1))
 
 
 def test_signs_of_a_run_are_drawn_anew_for_every_event_and_layer():
