@@ -22,7 +22,7 @@ from ebm_lab.energies.energy import (
 from ebm_lab.energies.gaussian_mixture import GaussianMixtureEnergy
 from ebm_lab.energies.ica import ICA
 from ebm_lab.energies.ising import Ising, Potts, lattice
-from ebm_lab.energies.layers import Layer, Layered
+from ebm_lab.energies.layers import KnowsLaplacian, Layer, Layered
 from ebm_lab.energies.mlp import MLP
 from ebm_lab.energies.mode_weight import ModeWeight, NoisedModeWeight
 from ebm_lab.energies.network import NetworkEnergy
@@ -63,6 +63,7 @@ __all__ = [
     "GaussianMixtureEnergy",
     "GeometricPath",
     "Ising",
+    "KnowsLaplacian",
     "Layer",
     "Layered",
     "Mixture",

@@ -35,6 +35,10 @@ class GaussianBase(Energy):
         """½ ‖x‖² / scale²."""
         return 0.5 * x.flatten(1).square().sum(1) / self.scale**2
 
+    def laplacian(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """ΔE₀ = d / scale², the same everywhere."""
+        return x.new_full(x.shape[:1], x[0].numel() / self.scale**2)
+
 
 class DensityEnergy(Energy):
     """E(x) = -log p(x) of a normalised density, so that log Z = 0.

@@ -35,3 +35,11 @@ class Layered(Protocol):
 
     def layers(self) -> list[Layer]:
         """The layers from the event up."""
+
+
+@runtime_checkable
+class KnowsLaplacian(Protocol):
+    """An energy whose second derivatives are a formula."""
+
+    def laplacian(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """ΔE(x) of each event."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ebm_lab.data import InMemoryData
-from ebm_lab.energies import Energy, Layer, Layered
+from ebm_lab.energies import Energy, KnowsLaplacian, Layer, Layered, score
 from ebm_lab.errors import UserError
 from ebm_lab.objectives.derivatives import score_and_diagonal
 from ebm_lab.objectives.implicit import ImplicitScoreMatching
@@ -60,9 +60,19 @@ def layered_loss(
     passed, gradient = backward_pass(energy.layers(), x.flatten(1))
     divergence = -laplacian(passed)
     if energy.base is not None:
-        s, diagonal = score_and_diagonal(energy.base, x)
-        gradient, divergence = gradient - s.flatten(1), divergence + diagonal.flatten(1).sum(1)
+        s, of_base = _score_and_divergence(energy.base, x)
+        gradient, divergence = gradient - s.flatten(1), divergence + of_base
     return (divergence + 0.5 * gradient.square().sum(1)).mean()
+
+
+def _score_and_divergence(
+    base: Energy, x: Float[Tensor, "batch *shape"]
+) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
+    """s and tr ∇s of a base term: by its formula, or coordinate by coordinate."""
+    if isinstance(base, KnowsLaplacian):
+        return score(base, x, create_graph=True), -base.laplacian(x)
+    s, diagonal = score_and_diagonal(base, x)
+    return s, diagonal.flatten(1).sum(1)
 
 
 class LayeredScoreMatching(ImplicitScoreMatching):
