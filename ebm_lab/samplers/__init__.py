@@ -34,7 +34,7 @@ from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
-from ebm_lab.samplers.probability_flow import Flowed, flow_log_prob, probability_flow
+from ebm_lab.samplers.probability_flow_ode import Flowed, flow_log_prob, probability_flow
 from ebm_lab.samplers.reflected import Reflected
 from ebm_lab.samplers.replay_buffer import ReplayBuffer
 from ebm_lab.samplers.schedules import Constant, Geometric, Listed, Polynomial
