@@ -1,5 +1,6 @@
 """Normalised densities that can be sampled and scored: noise of NCE, base terms, starts of chains."""
 
+from ebm_lab.noise.copula import GaussianCopula
 from ebm_lab.noise.exponential import Exponential
 from ebm_lab.noise.flow import Flow
 from ebm_lab.noise.gaussian import DiagonalGaussian, Gaussian, StandardGaussian
@@ -19,6 +20,7 @@ __all__ = [
     "Exponential",
     "Flow",
     "Gaussian",
+    "GaussianCopula",
     "GaussianPerturbation",
     "Histograms",
     "KernelDensity",
