@@ -166,6 +166,14 @@ def test_on_correlated_lognormal_data_it_gains_what_a_gaussian_loses():
     assert gain.mean().item() == pytest.approx(theory, abs=0.01 + 4 * error)
 
 
+def test_the_ridge_is_added_to_the_moments_of_the_mapped_data():
+    x = skewed_and_bimodal(6000)  # mapped in more than one chunk
+    noise = fitted(x, ridge=0.25, jitter=0.0)
+    z = noise.to_normal(x)[0]
+    expected = z.T @ z / len(x) + 0.25 * torch.eye(2, dtype=F64)
+    torch.testing.assert_close(noise.cholesky @ noise.cholesky.T, expected)
+
+
 def with_a_constant(num=4000):
     x = correlated(num, C[:2, :2])
     x[:, 1] = 3.0
@@ -285,7 +293,7 @@ def test_the_checkpoint_holds_the_fit(noise):
             UserError,
             "of 1 coordinates of the data coincide; set",
         ),
-        (lambda: fitted(torch.randn(40, 50), ridge=0.0), UserError, "50 features and ridge 0 are singular"),
+        (lambda: fitted(torch.zeros(40, 99), ridge=0.0), UserError, "99 features and ridge 0 are singular"),
         (lambda: fitted(skewed_and_bimodal(50)).log_prob(torch.zeros(3, 5)), ValueError, r"of shape \(2,\)"),
     ],
 )
