@@ -50,12 +50,14 @@ class Subject:
     """What is evaluated, and with what.
 
     Attributes:
-        x: samples as the model sees them.
+        draws: of the law that the model learned, noise included where it learned noised data.
+        x: the samples that are made of them.
         pixels: the same as a picture shows them.
         classifier: None where the data have no labels.
     """
 
     run: Run
+    draws: Tensor
     x: Tensor
     pixels: Tensor
     classifier: Classifier | None
@@ -119,12 +121,13 @@ def _of_images(cfg: DictConfig, run: Run, folder: RunFolder) -> tuple[list[Measu
     classifier = _classifier(run, folder)
     num_steps = run.num_steps if cfg.num_steps is None else cfg.num_steps
     log.info("drawing %d samples", cfg.num_samples)
-    x = run.objective.generate(cfg.num_samples, run.sampler, num_steps, generator)
-    if not x.isfinite().all():
+    draws = run.objective.walk(cfg.num_samples, run.sampler, num_steps, generator)
+    x = run.objective.jump(draws)
+    if not (draws.isfinite().all() and x.isfinite().all()):
         raise FloatingPointError("the chains that draw the samples have left the numbers")
     for old in folder.samples.glob("evaluation_*.png"):  # of an earlier evaluation
         old.unlink()
-    subject = Subject(run, x, run.data.pixels(x), classifier, generator, folder.samples)
+    subject = Subject(run, draws, x, run.data.pixels(x), classifier, generator, folder.samples)
     return _measure(cfg, subject, outside)
 
 
@@ -306,9 +309,9 @@ def _long_run(subject: Subject, num_steps: int) -> tuple[list[Measurement], str]
     """Go on with the run's kernel from the samples, and say what became of them."""
     run = subject.run
     log.info("long run: %d more steps of %d chains", num_steps, len(subject.x))
-    x = run_chains(run.sampler, run.energy, subject.x, num_steps, subject.generator).x
-    pixels = run.data.pixels(x)
-    before, after = _look(subject, subject.x, subject.pixels), _look(subject, x, pixels)
+    x = run_chains(run.sampler, run.energy, subject.draws, num_steps, subject.generator).x
+    pixels = run.data.pixels(run.objective.jump(x))
+    before, after = _look(subject, subject.draws, subject.pixels), _look(subject, x, pixels)
     of_data = saturated_share(run.data.pixels(run.data.test_x))
     word, why = fate(before, after, of_data)
     kernel = type(run.sampler).__name__
@@ -330,7 +333,10 @@ def _long_run(subject: Subject, num_steps: int) -> tuple[list[Measurement], str]
 
 
 def _energies(subject: Subject, x: Tensor, sentence: str) -> Iterator[Measurement]:
-    for name, events, note in (("before", subject.x, "mean E of the samples"), ("after", x, sentence)):
+    for name, events, note in (
+        ("before", subject.draws, "mean E of the chains that make the samples"),
+        ("after", x, sentence),
+    ):
         value, error = mean_and_error(evaluate_in_chunks(subject.run.energy, events, chunk_size=512))
         yield Measurement(f"energy_{name}", value, error, "nats", note)
 

@@ -351,7 +351,7 @@ def _health(built: Built) -> list[str]:
     notes = []
     if sampler.describe():
         claim = (
-            "" if objective.claims_likelihood() else " It has no temperature, so no likelihood is claimed."
+            "" if sampler.temperature is not None else " It has no temperature, so no likelihood is claimed."
         )
         notes.append(f"Sampler: {sampler.describe()}.{claim}")
     if sampler.temperature not in (None, 1):

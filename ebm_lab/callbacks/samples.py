@@ -60,20 +60,22 @@ class Samples(Callback):
         data: InMemoryData = trainer.datamodule
         generator = seeded_generator(self.seed, LOOKING, device=pl_module.device)
         held_out = data.val_x.to(pl_module.device, pl_module.dtype)
-        with pl_module.uncounted():
-            samples = pl_module.generate(self.num_samples, self.kernel, self.num_steps, generator)
-            model = pl_module.model()
-            distance = self._log_numbers(pl_module, model, samples, held_out)
+        with pl_module.uncounted(), pl_module.drawing_from(generator):
+            draws = pl_module.walk(self.num_samples, self.kernel, self.num_steps, generator)
+            samples, model = pl_module.jump(draws), pl_module.model()
+            distance = self._log_numbers(pl_module, model, draws, samples, held_out)
             noise = pl_module.noise.sample(self.num_samples, generator)
             of_classes = pl_module.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
             self._log_pictures(trainer, pl_module, model, samples, held_out, noise, of_classes)
         return distance
 
-    def _log_numbers(self, objective: Objective, model: Energy, samples: Tensor, held_out: Tensor) -> float:
+    def _log_numbers(
+        self, objective: Objective, model: Energy, draws: Tensor, samples: Tensor, held_out: Tensor
+    ) -> float:
         distance, _ = mmd(samples, held_out, *median_bandwidths(held_out))
         metrics = {"mmd": distance}
         if isinstance(model, Energy):
-            metrics["energy_gap"] = energy_gap(model, held_out, samples)[0]
+            metrics["energy_gap"] = energy_gap(model, objective.corrupted(held_out), draws)[0]
         objective.log_at_iteration("val", metrics)
         return distance
 

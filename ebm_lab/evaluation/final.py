@@ -26,7 +26,7 @@ from ebm_lab.evaluation.divergences import (
 )
 from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
 from ebm_lab.evaluation.likelihood import ask, below_the_entropy, box_of, of_model
-from ebm_lab.evaluation.log_z import Automatic, Bracket, LogZ, knows_log_partition
+from ebm_lab.evaluation.log_z import Bracket, LogZ, knows_log_partition
 from ebm_lab.evaluation.measurement import Measurement, mean_and_error
 from ebm_lab.evaluation.quadrature import Grid
 from ebm_lab.noise import Bernoulli, Categorical, Gaussian
@@ -60,10 +60,10 @@ class Evaluation:
 
     Args:
         kernel: draws the samples, where the objective has no way of its own.
+        log_z: how log Z is estimated.
         num_steps: its steps, from the run's noise.
         num_samples: how many samples are drawn and how many held-out events they are compared with.
         grid_points: points an axis of a grid in two dimensions; in one and three, as many nodes in all.
-        log_z: how log Z is estimated; None: by `Automatic`.
         seed: of the generator; evaluation never touches the training's.
 
     Raises:
@@ -74,10 +74,10 @@ class Evaluation:
         self,
         *,
         kernel: Kernel,
+        log_z: LogZ,
         num_steps: int = 500,
         num_samples: int = 2000,
         grid_points: int = 201,
-        log_z: LogZ | None = None,
         seed: int = 0,
     ) -> None:
         if num_steps < 1 or num_samples < 3 or grid_points < 11 or grid_points % 2 == 0:
@@ -89,7 +89,7 @@ class Evaluation:
         self.num_steps = num_steps
         self.num_samples = num_samples
         self.grid_points = grid_points
-        self.log_z = Automatic() if log_z is None else log_z
+        self.log_z = log_z
         self.seed = seed
 
     def __call__(self, objective: Objective, data: InMemoryData) -> Findings:
@@ -110,17 +110,18 @@ class Evaluation:
 
     def _measure(self, objective: Objective, data: InMemoryData, generator: torch.Generator) -> Findings:
         test_x = data.test_x.to(objective.device, objective.dtype)
-        samples = self._finite(objective.generate(self.num_samples, self.kernel, self.num_steps, generator))
+        draws = self._finite(objective.walk(self.num_samples, self.kernel, self.num_steps, generator))
+        samples = self._finite(objective.jump(draws))
         model = objective.model()
         measurements = list(_compare_samples(samples, test_x[: self.num_samples], data, generator))
         notes: list[str] = []
         bracket = None
         if isinstance(model, Energy):
-            gap, error = energy_gap(model, test_x[: self.num_samples], samples)
-            measurements.append(
-                Measurement("energy_gap", gap, error, "nats", "mean E(test) - mean E(samples)")
-            )
             x = objective.corrupted(test_x)
+            gap, error = energy_gap(model, x[: self.num_samples], draws)
+            noised = ", both with the noise that was learned" if objective.sigma else ""
+            note = f"mean E(test) - mean E(samples){noised}"
+            measurements.append(Measurement("energy_gap", gap, error, "nats", note))
             bracket, notes = ask(self.log_z, objective, model, data, x, generator, self.grid_points)
             if bracket is not None:
                 measurements = [*_of_model(bracket, objective, model, data, x), *measurements]

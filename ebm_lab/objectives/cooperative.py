@@ -134,7 +134,7 @@ class CooperativeTraining(Objective):
     def energy_loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The surrogate on the batch and on refined events, which are kept for the generator."""
         z, start = self._propose(len(batch.x), self.generator)
-        chains = self._refine(start, self.generator)
+        chains = self._refine(self.sampler, start, self.generator)
         self._refined.append(Refined(z, chains.x))
         phases = likelihood_surrogate(self.energy, batch.x, chains.x, self.energy_penalty)
         moved = (chains.x - start).flatten(1).norm(dim=1).mean()
@@ -160,13 +160,13 @@ class CooperativeTraining(Objective):
             x = x + self.generator_noise * noise
         return z, x
 
-    def _refine(self, x: Tensor, generator: torch.Generator) -> Chains:
-        return run_chains(self.sampler, self.energy, x, self.num_steps, generator)
+    def _refine(self, kernel: Kernel, x: Tensor, generator: torch.Generator) -> Chains:
+        return run_chains(kernel, self.energy, x, self.num_steps, generator)
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """The generator's events and K steps of the training kernel, whatever `kernel` says."""
         _, start = self._propose(num, generator)
-        return self._refine(start, generator).x
+        return self._refine(self.sampler.freeze(), start, generator).x
 
     def claims_likelihood(self) -> bool:
         """Not with kept latents, where chains do not start at their own law at the optimum."""

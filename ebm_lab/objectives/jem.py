@@ -16,7 +16,7 @@ from ebm_lab.objectives.maximum_likelihood import Phases, likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics, check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
 from ebm_lab.objectives.persistent_chains import PersistentChains
-from ebm_lab.samplers import Kernel
+from ebm_lab.samplers import Kernel, run_chains
 
 HEAD = 5  # random stream of a seed: the map to the logits
 CHUNK = 1024  # events classified at a time
@@ -208,8 +208,9 @@ class JointEnergyModel(Objective):
         classes = torch.arange(self.energy.num_classes, device=self.device)
         label = classes.repeat_interleave(num)
         start = self.noise.sample_labelled(label, generator)
-        x = self.walk_and_jump(self.model().given(label=label), start, kernel, num_steps, generator)
-        return x.unflatten(0, (len(classes), num))
+        model = self.model().given(label=label)
+        x = run_chains(kernel, model, start, num_steps, generator).x
+        return self.jump(x, model).unflatten(0, (len(classes), num))
 
     def known_truth(self, truth: ClassesTruth) -> dict[str, Float[Tensor, ""]]:
         """Weights, means and deviations of the classes, these with σ² added to their squares."""

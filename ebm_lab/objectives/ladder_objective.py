@@ -11,7 +11,6 @@ from ebm_lab.noise import Noise
 from ebm_lab.objectives.known_truth import KnownTruth, LadderTruth
 from ebm_lab.objectives.mcmc import check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
-from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Kernel, Level, anneal
 
 
@@ -54,12 +53,11 @@ class LadderObjective(Objective):
         """E(·, σ_0), or s(·, σ_0): the law of the data noised by the smallest level."""
         return self.energy.given(sigma=self.sigmas[0])
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """From the top level down with the method's own kernel, whatever `kernel` says, and the jump."""
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+        """From the top level down with the method's own kernel, whatever `kernel` says."""
         x = self.start(num, generator)
         levels = [Level(self.energy.given(sigma=s), float(s)) for s in self.sigmas.flip(0)]
-        x = anneal(self.sampler, levels, x, self.num_steps, generator).x
-        return denoise(self.model(), x, self.sigma)
+        return anneal(self.sampler, levels, x, self.num_steps, generator).x
 
     def start(self, num: int, generator: torch.Generator) -> Float[Tensor, "num *shape"]:
         """Events like those of the top level: the run's noise, which is like x_0, noised to σ_T."""

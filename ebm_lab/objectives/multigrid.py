@@ -142,7 +142,7 @@ class MultiGrid(Objective):
         """Never: exp(-E) is not the law that was trained."""
         return False
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """From grid to grid, K steps of the training kernel on each, whatever `kernel` says."""
         for _, chains in self._chains(num, self.sampler.freeze(), generator):
             x = chains.x

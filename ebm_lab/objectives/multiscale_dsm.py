@@ -13,7 +13,6 @@ from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.ladder_objective import noised, widened
 from ebm_lab.objectives.mcmc import check_chain_length
 from ebm_lab.objectives.objective import Objective, Parts
-from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Kernel, Level, anneal
 
 
@@ -118,15 +117,14 @@ class MultiscaleDenoisingScoreMatching(Objective):
         """Never: exp(-E) is not the law that was trained."""
         return False
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Down the temperatures with the method's own kernel, whatever `kernel` says, and the jump."""
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+        """Down the temperatures with the method's own kernel, whatever `kernel` says."""
         x = widened(self.noise, self.sigma, self.largest, num, generator)
         levels = [
             Level(Tempered(self.energy, (sigma / self.sigma) ** 2), sigma)
             for sigma in reversed(self.ladder.sigmas)
         ]
-        x = anneal(self.sampler, levels, x, self.num_steps, generator).x
-        return denoise(self.energy, x, self.sigma)
+        return anneal(self.sampler, levels, x, self.num_steps, generator).x
 
     def true_precision(self, truth: GaussianTruth) -> Float[Tensor, "dim dim"]:
         """(I + Σ E[1/σ²])⁻¹ / σ₀², where the quadratic energy is stationary: 1/σ₀² far from narrow data."""

@@ -256,26 +256,24 @@ class Objective(LightningModule):
         return density.noised(self.sigma) if self.sigma else density
 
     def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Samples as this method makes them: `num_steps` of `kernel` on the model, from the noise.
+        """Samples as this method makes them: `walk`, and the `jump` that ends it."""
+        return self.jump(self.walk(num, kernel, num_steps, generator))
 
-        Where noise was added to the data, one jump to the posterior mean of the clean data ends them
-        (walk-jump sampling).
-        """
-        return self.walk_and_jump(
-            self.model(), self.noise.sample(num, generator), kernel, num_steps, generator
-        )
-
-    def walk_and_jump(
-        self,
-        model: Energy | ScoreNetwork,
-        start: Float[Tensor, "num *shape"],
-        kernel: Kernel,
-        num_steps: int,
-        generator: torch.Generator,
+    def walk(
+        self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator
     ) -> Float[Tensor, "num *shape"]:
-        """Chains on the model and, where noise was added to the data, the jump that ends them."""
-        x = run_chains(kernel, model, start, num_steps, generator).x
-        return denoise(model, x, self.sigma) if self.sigma else x
+        """Draws of the law that the method learns: `num_steps` of `kernel` on the model, from the noise."""
+        return run_chains(kernel, self.model(), self.noise.sample(num, generator), num_steps, generator).x
+
+    def jump(
+        self, x: Float[Tensor, "num *shape"], model: Energy | ScoreNetwork | None = None
+    ) -> Float[Tensor, "num *shape"]:
+        """From draws of `model` to the posterior mean of the clean data, where noise was added to these.
+
+        Walk-jump sampling. What comes out is narrower than the data, so that numbers about the model itself
+        (energies, chains that go on) are taken of `walk`.
+        """
+        return denoise(model or self.model(), x, self.sigma) if self.sigma else x
 
     def conditional_samples(
         self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator

@@ -13,7 +13,6 @@ from ebm_lab.objectives.ladder_objective import LadderObjective, noised
 from ebm_lab.objectives.maximum_likelihood import Phases, likelihood_surrogate
 from ebm_lab.objectives.mcmc import chain_metrics
 from ebm_lab.objectives.objective import Parts
-from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Chains, ExactKernel, Kernel, Langevin, run_chains
 
 
@@ -64,7 +63,7 @@ def recovery_loss(
     Reference: Gao, Song, Poole, Wu & Kingma 2021, arXiv 2012.08125, eq. 10 and algorithm 1.
     """
     both = energy.given(sigma=torch.cat([sigma, sigma]))
-    share = None if weights is None else weights / len(weights)
+    share = weights / len(weights)
     return likelihood_surrogate(both, x, x_model, weights=share, data_weights=share)
 
 
@@ -142,26 +141,31 @@ class RecoveryLikelihood(LadderObjective):
         x = noised(batch.x, self.sigmas[levels], self.normal_like(batch.x))
         above = noised(x, self.units[levels], self.normal_like(x))
         above = torch.where(as_events(levels == top, x), self.start(num, self.generator).to(x), above)
-        chains = self._step_down(above, levels, self.generator)
+        chains = self._step_down(self.sampler, above, levels, self.generator)
         phases = recovery_loss(self.energy, x, chains.x, self.sigmas[levels], self.weights[levels])
         self.record(**chain_metrics(phases, chains, self.sampler))
         return phases.loss
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """From the top level down, K steps of the training kernel to each, whatever `kernel` says."""
         x = self.start(num, generator)
         for level in reversed(range(len(self.sigmas))):
-            x = self._step_down(x, torch.full((num,), level, device=x.device), generator).x
-        return denoise(self.model(), x, self.sigma)
+            levels = torch.full((num,), level, device=x.device)
+            x = self._step_down(self.sampler.freeze(), x, levels, generator).x
+        return x
 
     def _step_down(
-        self, above: Float[Tensor, "num *shape"], levels: Int[Tensor, " num"], generator: torch.Generator
+        self,
+        kernel: Kernel,
+        above: Float[Tensor, "num *shape"],
+        levels: Int[Tensor, " num"],
+        generator: torch.Generator,
     ) -> Chains:
         """K steps from x_{t+1} toward x_t at each event's own level t."""
         unit = self.units[levels]
         coupling = (levels < len(self.sigmas) - 1).to(unit)
         energy = RecoveryEnergy(self.energy.given(sigma=self.sigmas[levels]), above, unit, coupling)
-        chains = run_chains(self.sampler, energy, energy.centre, self.num_steps, generator)
+        chains = run_chains(kernel, energy, energy.centre, self.num_steps, generator)
         return chains._replace(x=energy.unit * chains.x)
 
     def answer(self, truth: LadderTruth) -> Float[Tensor, "levels dim dim"]:

@@ -14,7 +14,6 @@ from ebm_lab.objectives.known_truth import NoisedTruth
 from ebm_lab.objectives.ladder_objective import LadderObjective, widened
 from ebm_lab.objectives.ncsn import conditional_denoising_loss
 from ebm_lab.objectives.objective import Parts
-from ebm_lab.objectives.tweedie import denoise
 from ebm_lab.samplers import Kernel, Level, anneal, flow_log_prob
 
 EXACT = 16  # dimensions up to which the divergence is summed, not probed
@@ -142,8 +141,8 @@ class ScoreSDE(LadderObjective):
         t = self.smallest_time + (1 - self.smallest_time) * u
         return diffusion_loss(self.energy, x, self.normal_like(x), t, self.sde, self.weighting)
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Reverse diffusion with the method's own corrector, whatever `kernel` says, and the jump."""
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+        """Reverse diffusion with the method's own corrector, whatever `kernel` says."""
         sigmas = self.ladder.sigmas[::-1]
 
         def predict(k: int, x: Tensor) -> Tensor:
@@ -154,8 +153,7 @@ class ScoreSDE(LadderObjective):
 
         x = widened(self.prior, sigmas[-1], sigmas[0], num, generator)
         levels = [Level(self.energy.given(sigma=sigma), sigma) for sigma in sigmas]
-        x = anneal(self.sampler, levels, x, self.num_steps, generator, on_arrival=predict).x
-        return denoise(self.model(), x, self.sigma)
+        return anneal(self.sampler, levels, x, self.num_steps, generator, on_arrival=predict).x
 
     def log_prob(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, " num"]:
         """log p(x) of the flow's law at the smallest time, in nats; in many dimensions along one probe."""

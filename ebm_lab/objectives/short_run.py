@@ -59,7 +59,7 @@ class ShortRun(Objective):
         """Never: exp(-E) is not the law that was trained."""
         return False
 
-    def generate(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """K steps of the training kernel from noise: the map that was learned, whatever `kernel` says."""
         start = self.noise.sample(num, generator)
         return run_chains(self.sampler.freeze(), self.energy, start, self.num_steps, generator).x
