@@ -144,3 +144,11 @@ def test_every_sweep_names_runs_that_compose(option, own_data):
         for value in listed:
             chosen = first | {key: value}
             check_bindings(compose(*(f"{k}={v}" for k, v in chosen.items()), "output_dir=x"))
+
+
+def test_the_sweep_of_methods_leaves_out_those_of_other_data_alone():
+    listed = OmegaConf.load(CONFIGS / "sweep" / "methods.yaml").hydra.sweeper.params.objective
+    of_other_data = {
+        "jem", "multigrid", "nonnegative_score_matching", "ratio_matching", "unit_score_matching",
+    }  # fmt: skip
+    assert {name.strip() for name in listed.split(",")} == set(options("objective")) - of_other_data
