@@ -28,6 +28,6 @@ def activation(name: str) -> nn.Module:
     return _ACTIVATIONS[name]()
 
 
-def is_smooth(name: str) -> bool:
-    """Whether ∇²E is not zero almost everywhere: ReLU networks are piecewise linear in x."""
-    return name not in _PIECEWISE_LINEAR
+def is_smooth(name: str, base: nn.Module | None = None) -> bool:
+    """Whether second derivatives in x tell of E: ReLU networks are piecewise linear, and so may a base be."""
+    return name not in _PIECEWISE_LINEAR and (base is None or base.twice_differentiable)

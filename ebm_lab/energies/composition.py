@@ -53,6 +53,7 @@ class DensityEnergy(Energy):
         super().__init__()
         self.density = density
         self.shape = density.shape
+        self.twice_differentiable = getattr(density, "twice_differentiable", True)
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """-log p(x)."""

@@ -54,7 +54,7 @@ class ConvNet(NetworkEnergy):
             raise ValueError(f"channels and hidden must be positive, got {list(channels)} and {hidden}")
         if first_stride < 1:
             raise ValueError(f"first_stride must be at least 1, got {first_stride}")
-        self.twice_differentiable = is_smooth(activation)
+        self.twice_differentiable = is_smooth(activation, base)
         layers: list[nn.Module] = []
         features = num_features(conditioning)
         for i, num_out in enumerate(channels):

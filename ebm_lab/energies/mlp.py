@@ -46,7 +46,7 @@ class MLP(NetworkEnergy):
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.twice_differentiable = is_smooth(activation)
+        self.twice_differentiable = is_smooth(activation, base)
         units = [math.prod(self.shape), *[width] * depth, 1]
         self.network = perceptron(units, activation, num_features(conditioning))
         self.base = base

@@ -62,7 +62,7 @@ class ResNet(NetworkEnergy):
         num_in, height, width = image_shape(self.shape, "resnet")
         if not channels or min(*channels, blocks) < 1:
             raise ValueError(f"channels and blocks must be positive, got {list(channels)} and {blocks}")
-        self.twice_differentiable = is_smooth(activation)
+        self.twice_differentiable = is_smooth(activation, base)
         features = num_features(conditioning)
         layers: list[nn.Module] = [nn.Conv2d(num_in, channels[0], 3, padding=1)]
         num_in = channels[0]

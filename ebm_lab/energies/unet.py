@@ -76,7 +76,7 @@ class UNet(Energy):
             raise ValueError(f"the inner product has no scale, got {scale}: choose form=residual, or scale=1")
         self.form = form
         self.scale = scale
-        self.twice_differentiable = is_smooth(activation)
+        self.twice_differentiable = is_smooth(activation, base)
         self.network = ImageToImage(num_in, channels, activation, num_features(conditioning))
         with torch.no_grad():
             self.network.last.weight /= height * width

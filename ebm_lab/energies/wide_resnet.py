@@ -57,7 +57,7 @@ class WideResNet(NetworkEnergy):
             raise ValueError(f"depth must be 6 n + 4 with n blocks a stage (10, 16, 22, 28), got {depth}")
         if width < 1:
             raise ValueError(f"width must be at least 1, got {width}")
-        self.twice_differentiable = is_smooth(activation)
+        self.twice_differentiable = is_smooth(activation, base)
         features = num_features(conditioning)
         layers: list[nn.Module] = [nn.Conv2d(num_in, _CHANNELS[0], 3, padding=1)]
         num_in = _CHANNELS[0]

@@ -62,6 +62,8 @@ class GaussianCopula(Noise):
         et al. 2019, Neural Spline Flows, arXiv 1906.04032, eq. 4 and 5 (spline, derivative), 6-8 (inverse).
     """
 
+    twice_differentiable = False
+
     def __init__(
         self,
         shape: Sequence[int],

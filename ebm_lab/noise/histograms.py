@@ -30,6 +30,7 @@ class Histograms(Noise):
     """
 
     has_full_support = False
+    twice_differentiable = False
 
     def __init__(
         self, shape: Sequence[int], num_bins: int = 32, smoothing: float = 1.0, margin: float = 0.5

@@ -23,11 +23,14 @@ class Noise(nn.Module, ABC):
         domains: kinds of data on which it is a density, of real, image, nonnegative, unit, binary and
             categorical.
         has_full_support: q(x) > 0 everywhere; False where the density has an edge.
+        twice_differentiable: False where ∇log q jumps or is zero almost everywhere, so that second
+            derivatives do not tell the density; as a base term it is then refused as such an energy is.
     """
 
     shape: tuple[int, ...]
     domains: frozenset[str] = CONTINUOUS
     has_full_support: ClassVar[bool] = True
+    twice_differentiable: ClassVar[bool] = True
 
     def __init__(self, shape: Sequence[int]) -> None:
         super().__init__()

@@ -24,6 +24,7 @@ class UniformBox(Noise):
     """
 
     has_full_support = False
+    twice_differentiable = False
 
     def __init__(self, shape: Sequence[int], low: float, high: float) -> None:
         super().__init__(shape)

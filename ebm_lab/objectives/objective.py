@@ -206,7 +206,8 @@ class Objective(LightningModule):
         if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
                 f"{type(self).__name__} differentiates the score, and the Hessian of this energy is zero "
-                "almost everywhere: choose a smooth activation, such as energy.activation=silu"
+                "almost everywhere, or that of its base term is: choose a smooth activation, such as "
+                "energy.activation=silu, and a smooth base, such as noise=gaussian"
             )
         for player in self.players().values():
             player.optimization.build(player.parameter_groups())  # an optimizer that refuses does so now

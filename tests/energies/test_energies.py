@@ -27,7 +27,7 @@ from ebm_lab.energies import (
     frozen,
     score,
 )
-from ebm_lab.noise import StandardGaussian
+from ebm_lab.noise import Histograms, StandardGaussian
 from ebm_lab.samplers import Langevin, run_chains
 
 
@@ -106,6 +106,12 @@ def test_hessian_vanishes_exactly_where_an_energy_says_so():
         (curvature,) = torch.autograd.grad(s.sum(), x)
         assert energy.twice_differentiable is smooth
         assert bool(curvature.abs().max() > 1e-6) is smooth
+
+
+def test_an_energy_is_as_smooth_as_its_base():
+    """Second derivatives of a histogram are zero, so that a score matched with them ignores it."""
+    for density, smooth in ((Histograms((2,)), False), (StandardGaussian((2,)), True)):
+        assert MLP((2,), base=DensityEnergy(density)).twice_differentiable is smooth
 
 
 @pytest.mark.parametrize("dim", [2, 10])
