@@ -7,7 +7,6 @@ import torch
 import zuko
 from jaxtyping import Float
 from torch import Tensor
-from zuko.transforms import Transform
 
 from ebm_lab.noise.gaussian import log_standard, normal
 from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
@@ -110,7 +109,7 @@ class Flow(Noise):
         optimizer = torch.optim.Adam(learning, lr=self.fit_lr)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.fit_steps)
         order = torch.Generator().manual_seed(self.seed)
-        frozen = [p.requires_grad for p in learning]
+        learned_before = [p.requires_grad for p in learning]
         self.maps.requires_grad_(True)
         with torch.enable_grad():
             for _ in range(self.fit_steps):
@@ -121,7 +120,7 @@ class Flow(Noise):
                 optimizer.step()
                 schedule.step()
         optimizer.zero_grad()
-        for parameter, learns in zip(learning, frozen, strict=True):
+        for parameter, learns in zip(learning, learned_before, strict=True):
             parameter.requires_grad_(learns)
 
     @torch.no_grad()
@@ -134,15 +133,12 @@ class Flow(Noise):
     ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
         """x = f⁻¹(z) of z ~ N(0, I), and log q(x), both differentiable in the parameters."""
         check_fitted(self)
-        u, log_det = self._maps().inv.call_and_ladj(z)
+        u, log_det = self.maps().inv.call_and_ladj(z)
         log_prob = log_standard(z) - log_det - self.std.log().sum()
         return (self.mean + self.std * u).view(-1, *self.shape), log_prob
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """log q(x) of each event in nats."""
         check_fitted(self)
-        z, log_det = self._maps().call_and_ladj((self.flat(x) - self.mean) / self.std)
+        z, log_det = self.maps().call_and_ladj((self.flat(x) - self.mean) / self.std)
         return log_standard(z) + log_det - self.std.log().sum()
-
-    def _maps(self) -> Transform:
-        return self.maps()

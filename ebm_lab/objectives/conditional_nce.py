@@ -64,14 +64,11 @@ class ConditionalNCE(Objective):
     def __init__(
         self, parts: Parts, *, perturbation: Perturbation, num_perturbed: int = 1, sigma: float = 0.0
     ) -> None:
-        super().__init__(parts)
+        super().__init__(parts, sigma=sigma)
         if num_perturbed < 1:
             raise ValueError(f"num_perturbed must be at least 1, got {num_perturbed}")
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
         self.perturbation = perturbation
         self.num_perturbed = num_perturbed
-        self.sigma = sigma
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The logistic loss of the batch against perturbed copies."""

@@ -50,10 +50,7 @@ class ExplicitScoreMatching(Objective):
     )
 
     def __init__(self, parts: Parts, *, sigma: float = 0.0) -> None:
-        super().__init__(parts)
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
-        self.sigma = sigma
+        super().__init__(parts, sigma=sigma)
 
     def adapt(self, data: InMemoryData) -> None:
         """Keep the density whose score is learned."""

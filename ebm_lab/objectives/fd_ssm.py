@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.data import Batch, InMemoryData
+from ebm_lab.data import Batch
 from ebm_lab.energies import Energy
-from ebm_lab.errors import UserError
 from ebm_lab.objectives.implicit import ImplicitScoreMatching
 from ebm_lab.objectives.objective import Parts
 from ebm_lab.objectives.slices import Slices, check_slices, draw_slices
@@ -74,15 +73,6 @@ class FiniteDifferenceSlicedScoreMatching(ImplicitScoreMatching):
         self.epsilon = epsilon
         self.num_slices = num_slices
         self.slices = slices
-
-    def check(self, data: InMemoryData) -> None:
-        """Refuse a network that has no energy to take differences of."""
-        if not isinstance(self.energy, Energy):
-            raise UserError(
-                f"fd_ssm takes differences of an energy, and {type(self.energy).__name__} is a score without "
-                "one: choose objective=ssm, objective=score_matching or energy=mlp"
-            )
-        super().check(data)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss along fresh directions."""

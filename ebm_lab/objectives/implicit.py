@@ -32,9 +32,7 @@ class ImplicitScoreMatching(Objective):
     )
 
     def __init__(self, parts: Parts, *, sigma: float | None = None) -> None:
-        super().__init__(parts)
-        if sigma is not None and sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
+        super().__init__(parts, sigma=sigma or 0.0)
         self.sigma = sigma
 
     def check(self, data: InMemoryData) -> None:

@@ -106,16 +106,13 @@ class JointEnergyModel(Objective):
         energy_penalty: float = 0.0,
         sigma: float = 0.03,
     ) -> None:
-        super().__init__(parts)
+        super().__init__(parts, sigma=sigma)
         check_chain_length(num_steps, energy_penalty)
         if generative_weight < 0:
             raise ValueError(f"generative_weight must not be negative, got {generative_weight}")
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
         self.generative_weight = generative_weight
         self.trains_by_sampling = generative_weight > 0
         self.energy_penalty = energy_penalty
-        self.sigma = sigma
         self.chains = PersistentChains(
             parts.sampler,
             parts.noise,

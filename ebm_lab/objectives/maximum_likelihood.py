@@ -29,7 +29,7 @@ def likelihood_surrogate(
 
     With x_model ~ p_θ its gradient is that of the negative log-likelihood, ∇ E_data[E] - ∇ E_model[E]; its
     value is no likelihood and hovers near 0. α > 0 keeps energies near 0 and biases the optimum. With
-    weights the mean over x_model is Σ_i w_i, with data weights that over x is.
+    weights w_i, of any sign, the mean over x_model is Σ_i w_i E(x_i); with data weights that over x is.
 
     Cost: one forward and one parameter gradient on batch + num events.
     Reference: Younes 1999; Hinton 2002; the penalty is Du & Mordatch 2019, arXiv 1903.08689.

@@ -108,14 +108,11 @@ class NoiseContrast(Objective):
     def __init__(
         self, parts: Parts, *, nu: int = 1, log_z_lr_factor: float = 10.0, sigma: float = 0.0
     ) -> None:
-        super().__init__(parts)
+        super().__init__(parts, sigma=sigma)
         if nu < 1:
             raise ValueError(f"nu must be at least 1, got {nu}")
         if log_z_lr_factor <= 0:
             raise ValueError(f"log_z_lr_factor must be positive, got {log_z_lr_factor}")
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
-        self.sigma = sigma
         self.nu = nu
         self.log_z_lr_factor = log_z_lr_factor
         self.log_normaliser = nn.Parameter(torch.zeros(()))
@@ -145,8 +142,7 @@ class NoiseContrast(Objective):
         """The contrast of the batch and ν batches of noise."""
         logits = self.logits(batch.x, self.noise.sample(self.nu * len(batch.x), self.generator))
         accuracy = 0.5 * ((logits.data > 0).float().mean() + (logits.noise < 0).float().mean())
-        if self.training:
-            self.accuracy.lerp_(accuracy.to(self.accuracy), 0.01 if self.iteration else 1.0)
+        self.follow(self.accuracy, accuracy)
         self.record(
             accuracy=accuracy,
             log_z=self.log_normaliser,

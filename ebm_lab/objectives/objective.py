@@ -111,18 +111,21 @@ class Objective(LightningModule):
     needs_density: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
-    minimal_batch: ClassVar[int] = 1
+    minimal_batch: int = 1
     has_held_out_loss: ClassVar[bool] = False
     monitor: ClassVar[str] = "val/mmd"
     trains_by_sampling: ClassVar[bool] = False
     truth: ClassVar[type[KnownTruth]] = GaussianTruth
     further_truths: ClassVar[tuple[type[KnownTruth], ...]] = ()
     truth_overrides: ClassVar[tuple[str, ...]] = ()
-    sigma: float = 0.0
+    sigma: float
     notes: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, *, sigma: float = 0.0) -> None:
         super().__init__()
+        if sigma < 0:
+            raise ValueError(f"sigma must not be negative, got {sigma}")
+        self.sigma = sigma
         self.automatic_optimization = False
         self.take(parts.energy)
         self.noise = parts.noise
@@ -324,6 +327,11 @@ class Objective(LightningModule):
 
     def load_chain_state(self, state: dict[str, Any]) -> None:
         """Take back what `chain_state` gave."""
+
+    def follow(self, running: Tensor, value: Tensor) -> None:
+        """Move a running mean over about 100 iterations of training on; its first value starts it."""
+        if self.training:
+            running.lerp_(value.to(running), 0.01 if self.iteration else 1.0)
 
     # --- randomness -------------------------------------------------------------------------------
 

@@ -54,13 +54,10 @@ class RankingNCE(Objective):
     monitor = "val/loss"
 
     def __init__(self, parts: Parts, *, num_noise: int = 8, sigma: float = 0.0) -> None:
-        super().__init__(parts)
+        super().__init__(parts, sigma=sigma)
         if num_noise < 1:
             raise ValueError(f"num_noise must be at least 1, got {num_noise}")
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
         self.num_noise = num_noise
-        self.sigma = sigma
 
     @torch.no_grad()
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:

@@ -52,13 +52,10 @@ class ShiftedNCE(Objective):
     )
 
     def __init__(self, parts: Parts, *, scale: float = 0.1, sigma: float = 0.0) -> None:
-        super().__init__(parts)
+        super().__init__(parts, sigma=sigma)
         if not scale > 0:
             raise ValueError(f"scale must be positive, got {scale}")
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
         self.scale = scale
-        self.sigma = sigma
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss along fresh Rademacher directions."""

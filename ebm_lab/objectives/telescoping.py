@@ -101,14 +101,11 @@ class TelescopingRatio(Objective):
     )
 
     def __init__(self, parts: Parts, *, num_bridges: int = 4, power: float = 1.0, sigma: float = 0.0) -> None:
-        super().__init__(parts)
+        super().__init__(parts, sigma=sigma)
         if num_bridges < 1:
             raise ValueError(f"num_bridges must be at least 1, got {num_bridges}")
         if not power > 0:
             raise ValueError(f"power must be positive, got {power}")
-        if sigma < 0:
-            raise ValueError(f"sigma must not be negative, got {sigma}")
-        self.sigma = sigma
         self.alphas = [(k / num_bridges) ** power for k in range(num_bridges + 1)]
         self.register_buffer("accuracies", torch.zeros(num_bridges))
 
@@ -136,8 +133,7 @@ class TelescopingRatio(Objective):
     def _watch(self, logits: Tensor, losses: Tensor) -> None:
         right = (logits[:-1].diagonal(dim1=0, dim2=2) > 0, logits[1:].diagonal(dim1=0, dim2=2) < 0)
         accuracies = 0.5 * sum(side.float().mean(0) for side in right)
-        if self.training:
-            self.accuracies.lerp_(accuracies.to(self.accuracies), 0.01 if self.iteration else 1.0)
+        self.follow(self.accuracies, accuracies)
         bridges = {f"loss_bridge_{k}": loss for k, loss in enumerate(losses, 1)}
         ratios = logits[-1].sum(1)  # of the noise's events
         self.record(accuracy=accuracies.max(), normalisation=ratios.exp().mean(), **bridges)

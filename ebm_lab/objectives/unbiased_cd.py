@@ -8,32 +8,13 @@ from torch import Tensor
 
 from ebm_lab.data.batch import Batch
 from ebm_lab.domains import ANY, BOUNDED
-from ebm_lab.energies import Energy
 from ebm_lab.objectives.known_truth import GaussianTruth, IsingTruth
-from ebm_lab.objectives.maximum_likelihood import Phases
+from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
 from ebm_lab.objectives.mcmc import check_jumps
 from ebm_lab.objectives.objective import Objective, Parts
 from ebm_lab.samplers import CoupledJumps, Independence, coupled, run_coupled_chains
 
 Start = Literal["data", "noise"]
-
-
-def weighted_surrogate(
-    energy: Energy,
-    x: Float[Tensor, "batch *shape"],
-    x_model: Float[Tensor, "num *shape"],
-    weights: Float[Tensor, " num"],
-) -> Phases:
-    """mean E(x) - Σ_i w_i E(x_i), events x_i and weights w_i held constant; w_i may be negative.
-
-    Where E[Σ_i w_i h(x_i)] = E_model[h] for every h, its gradient is without bias that of the negative
-    log-likelihood. Weights that sum to 1 leave an added constant of the energy without a gradient.
-
-    Cost: one forward and one parameter gradient on batch + num events.
-    """
-    energies = energy(torch.cat([x, x_model.detach()]))
-    positive, negative = energies[: len(x)], energies[len(x) :]
-    return Phases(positive.mean() - weights.detach() @ negative, positive.detach(), negative.detach())
 
 
 class UnbiasedContrastiveDivergence(Objective):
@@ -111,10 +92,9 @@ class UnbiasedContrastiveDivergence(Objective):
             num_steps=self.num_steps,
             max_steps=self.max_steps,
         )
-        phases = weighted_surrogate(self.energy, batch.x, chains.x, chains.weights)
+        phases = likelihood_surrogate(self.energy, batch.x, chains.x, weights=chains.weights)
         capped = chains.capped.float().mean()
-        if self.training:
-            self.capped.lerp_(capped.to(self.capped), 0.01 if self.iteration else 1.0)
+        self.follow(self.capped, capped)
         model = chains.weights @ phases.energy_model
         self.record(
             energy_data=phases.energy_data.mean(),

@@ -287,7 +287,7 @@ def test_epsilon_is_the_length_of_the_step():
 def test_a_score_without_an_energy_is_refused():
     built = made("objective=ssm", "data=gaussian", "data.num_train=200")
     parts = Parts(Field(2), built.objective.sampler, built.objective.noise, built.objective.optimization)
-    with pytest.raises(UserError, match="Field is a score without one: choose objective=ssm"):
+    with pytest.raises(UserError, match="trains an energy, and Field is none"):
         FiniteDifferenceSlicedScoreMatching(parts).check(built.data)
 
 

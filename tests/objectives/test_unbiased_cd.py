@@ -11,7 +11,6 @@ from ebm_lab.energies import RBM, Energy, Quadratic, all_states
 from ebm_lab.noise import StandardGaussian
 from ebm_lab.objectives import Optimization, Parts, UnbiasedContrastiveDivergence
 from ebm_lab.objectives.maximum_likelihood import likelihood_surrogate
-from ebm_lab.objectives.unbiased_cd import weighted_surrogate
 from ebm_lab.samplers import HMC, MALA, BlockGibbs, Gibbs, Langevin, coupled, run_chains, run_coupled_chains
 
 F64 = torch.float64
@@ -43,7 +42,7 @@ def slope(loss: torch.Tensor, energy: Scaled) -> float:
 @pytest.mark.parametrize("constant", [0.0, 7.0])
 def test_surrogate_on_a_signed_measure(weights, expected, constant):
     energy, weights = Scaled(1.5, constant), torch.tensor(weights, dtype=F64)
-    phases = weighted_surrogate(energy, column(1, -1, 2, -2), column(0, 1), weights)
+    phases = likelihood_surrogate(energy, column(1, -1, 2, -2), column(0, 1), weights=weights)
     assert slope(phases.loss, energy) == pytest.approx(expected, abs=1e-12)
     assert phases.loss.item() == pytest.approx(1.5 * expected, abs=1e-12)  # c cancels
 
@@ -53,7 +52,7 @@ def gradients(energy, x, kernel, generator) -> tuple[float, float]:
     chains = run_coupled_chains(
         coupled(kernel), energy, x, generator, burn_in=0, num_steps=2, max_steps=10_000
     )
-    unbiased = slope(weighted_surrogate(energy, x, chains.x, chains.weights).loss, energy)
+    unbiased = slope(likelihood_surrogate(energy, x, chains.x, weights=chains.weights).loss, energy)
     negatives = run_chains(kernel, energy, x, 2, generator).x
     return unbiased, slope(likelihood_surrogate(energy, x, negatives).loss, energy)
 
@@ -93,7 +92,7 @@ def test_an_rbm_of_3_and_2_units_gets_its_exact_gradient(kernel):
         chains = run_coupled_chains(
             coupled(kernel), rbm, x, generator, burn_in=0, num_steps=1, max_steps=10_000
         )
-        unbiased.append(gradient(weighted_surrogate(rbm, x, chains.x, chains.weights).loss))
+        unbiased.append(gradient(likelihood_surrogate(rbm, x, chains.x, weights=chains.weights).loss))
         biased.append(gradient(likelihood_surrogate(rbm, x, run_chains(kernel, rbm, x, 1, generator).x).loss))
     for found, is_right in ((unbiased, True), (biased, False)):
         found = torch.stack(found)
