@@ -41,7 +41,10 @@ def _check_call(node: DictConfig, path: str) -> None:
         elif not takes_any:
             near = difflib.get_close_matches(key, parameters, n=1)
             hint = f"did you mean {path}.{near[0]}?" if near else f"keys: {', '.join(parameters)}"
-            raise UserError(f"there is no key {path}.{key} ({node._target_}); {hint}")
+            raise UserError(
+                f"there is no key {path}.{key} ({node._target_}); {hint}. Where a recipe or an experiment set "
+                f"it for another choice, '~{path}.{key}' on the command line removes it"
+            )
 
 
 def _locate(node: DictConfig, path: str) -> Callable[..., Any]:

@@ -78,9 +78,6 @@ class MultiGrid(Objective):
         "energy@objective.grids.quarter=quadratic",
         "energy@objective.grids.half=quadratic",
         "objective.num_steps=10",  # so short that the root lies far from the truth
-        # Chains that hardly move tell nothing about the mean image: at the default step a start whose
-        # variance there is .1 % off moves the root by more than all of it.
-        "sampler.step_size=0.1",
     )
     notes = (
         "Multi-grid learns the chains from grid to grid, which match moments of their own samples: judge the "
