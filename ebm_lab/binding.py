@@ -42,8 +42,8 @@ def _check_call(node: DictConfig, path: str) -> None:
             near = difflib.get_close_matches(key, parameters, n=1)
             hint = f"did you mean {path}.{near[0]}?" if near else f"keys: {', '.join(parameters)}"
             raise UserError(
-                f"there is no key {path}.{key} ({node._target_}); {hint}. Where a recipe or an experiment set "
-                f"it for another choice, '~{path}.{key}' on the command line removes it"
+                f"there is no key {path}.{key} ({node._target_}); {hint}. Where a recipe or an experiment "
+                f"set it for another choice, '~{path}.{key}' on the command line removes it"
             )
 
 

@@ -39,8 +39,9 @@ def read(folder: Path) -> Run:
         logged = [float(line["train/accuracy"]) for line in csv.DictReader(lines) if line["train/accuracy"]]
     name = cfg.noise._target_.rpartition(".")[2]
     scale = f", scale {cfg.noise.scale:g}" if "scale" in cfg.noise else ""
+    base = ", its base" if "density" in (cfg.energy.get("base") or {}) else ""
     return Run(
-        noise=name + scale,
+        noise=name + scale + base,
         nu=cfg.objective.nu,
         accuracy=statistics.mean(logged[-LAST:]),
         log_z_error=found["log_z_learned"]["value"] - found["log_z"]["value"],
@@ -50,7 +51,7 @@ def read(folder: Path) -> Run:
 
 def picture(runs: list[Run], path: Path) -> Path:
     """Accuracy, |error of log Z| and KL over ν."""
-    figure = Figure(figsize=(10.8, 3.4), layout="constrained")
+    figure = Figure(figsize=(10.8, 3.9), layout="constrained")
     panels = figure.subplots(1, 3)
     for colour, noise in zip(CYCLE, dict.fromkeys(run.noise for run in runs), strict=False):
         of_noise = sorted((run for run in runs if run.noise == noise), key=lambda run: run.nu)
@@ -58,11 +59,14 @@ def picture(runs: list[Run], path: Path) -> Path:
         for panel, values in zip(panels, curves, strict=True):
             panel.plot([run.nu for run in of_noise], values, "o-", color=colour, label=noise)
     labels = ("accuracy of the classifier", "|learned log Z - log Z|, nats", "KL(data ‖ model), nats")
+    nus = sorted({run.nu for run in runs})
     for panel, label in zip(panels, labels, strict=True):
         panel.set(xscale="log", xlabel="ν, noise events per data event", title=label)
+        panel.set_xticks(nus, map(str, nus))
+        panel.minorticks_off()
     panels[1].set(yscale="log")
     panels[2].set(yscale="log")
-    panels[0].legend(frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
     return save(figure, path)
 
 
