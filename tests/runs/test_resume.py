@@ -256,6 +256,10 @@ OTHERS = {
     "cooperative": ["objective=cooperative", "objective.inference_steps=2", *TINY],
     "improved_cd": ["objective=improved_cd", "objective.num_chains=64", "objective.num_steps=3", *TINY],
     "jarzynski": ["objective=jarzynski", "objective.num_walkers=64", "objective.num_witnesses=64", *TINY],
+    "multigrid": [
+        "objective=multigrid", "data=gaussian_images", "objective.num_steps=2", "energy.channels=[4]",
+        "energy.hidden=8", *(override for override in TINY if not override.startswith("energy.")),
+    ],
     "digits": [
         "objective=pcd", "data=digits", "trainer.accelerator=cpu", "logger=csv", "energy.channels=[4,4]",
         "energy.hidden=8", "objective.num_chains=64", "objective.num_steps=2", "data.batch_size=32",
