@@ -34,6 +34,7 @@ log = logging.getLogger("ebm_lab")
 for library in ("pytorch_lightning", "lightning_fabric"):
     logging.getLogger(library).setLevel(logging.WARNING)  # no tips, no list of absent devices
 warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of torch's own past
+warnings.filterwarnings("ignore", message=".*torch.jit.script.*")  # torch.func.jvp of torch's own past
 
 FOLDER_OF_RANKS = "EBM_LAB_RUN_FOLDER"  # tells the other processes of a run where the first one writes
 

@@ -3,6 +3,7 @@
 from ebm_lab.energies.classifier import ClassifierEnergy, NetworkClassifier, as_classifier
 from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
 from ebm_lab.energies.convnet import ConvNet
+from ebm_lab.energies.derivatives import score_and_diagonal
 from ebm_lab.energies.diffusions import (
     Diffusion,
     SubVariancePreserving,
@@ -101,5 +102,6 @@ __all__ = [
     "num_states",
     "path_between",
     "score",
+    "score_and_diagonal",
     "variance_preserving_ladder",
 ]

@@ -1,46 +1,8 @@
-"""The diagonal of a score's Jacobian, exactly and for any event shape."""
+"""What objectives with exact second derivatives refuse."""
 
-from collections.abc import Callable
-from typing import Any
-
-import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.func import grad, vjp, vmap
-
-from ebm_lab.energies import Energy, ScoreNetwork
 from ebm_lab.errors import UserError
 
 LARGEST = 256  # numbers of an event whose second derivatives are still taken one by one
-
-
-def score_and_diagonal(
-    model: Energy | ScoreNetwork, x: Float[Tensor, "batch *shape"], chunk_size: int | None = None
-) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
-    """s(x) and ∂_i s_i(x) for every coordinate i; the sum of the latter is the divergence tr ∇s.
-
-    Reverse over reverse: e_iᵀ∇s, all e_i of a chunk at once, from one pass through the network. On
-    perceptrons that is 1.1 to 1.5 times as fast as forward over reverse, on convolutions as fast (CPU).
-    Both can be differentiated in the parameters.
-
-    Args:
-        chunk_size: coordinates at a time; None takes all. With fewer than all, the graph of a chunk is not
-            kept but built again in the backward pass, so that no more than one chunk's is in memory.
-
-    Cost: an input gradient and d derivatives of it, about 6 d F; with chunks, an input gradient
-        and a second evaluation of each besides.
-    """
-    size = x[0].numel()
-    field = _field(model)
-    learning = [p for p in model.parameters() if p.requires_grad] if isinstance(model, nn.Module) else []
-    if chunk_size is None or chunk_size >= size:
-        s, diagonal = _columns(field, x, range(size))
-        return s, diagonal.T.reshape(x.shape)
-    chunks = [range(start, min(start + chunk_size, size)) for start in range(0, size, chunk_size)]
-    columns = [
-        _Rebuilt.apply(lambda chunk=chunk: _columns(field, x, chunk)[1], *learning) for chunk in chunks
-    ]
-    return field(x), torch.cat(columns).T.reshape(x.shape)
 
 
 def check_size(method: str, size: int) -> None:
@@ -61,40 +23,3 @@ def check_chunk_size(chunk_size: int | None) -> int | None:
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, or null for all at once, got {chunk_size}")
     return chunk_size
-
-
-def _field(model: Energy | ScoreNetwork) -> Callable[[Tensor], Tensor]:
-    if isinstance(model, ScoreNetwork):
-        return model
-    gradient = grad(lambda y: model(y).sum())  # events are independent, so the sum holds every event's own
-    return lambda y: -gradient(y)
-
-
-def _columns(
-    field: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"], coordinates: range
-) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "chunk batch"]]:
-    """s, and ∂_i s_i of some coordinates i."""
-    s, pull_back = vjp(field, x)
-
-    def row(i: Tensor) -> Tensor:
-        basis = (torch.arange(x[0].numel(), device=x.device) == i).to(x.dtype)
-        return pull_back(basis.view(1, *x.shape[1:]).expand_as(x))[0].flatten(1) @ basis
-
-    return s, vmap(row)(torch.arange(coordinates.start, coordinates.stop, device=x.device))
-
-
-class _Rebuilt(torch.autograd.Function):
-    """function() without its graph, which the backward pass builds again; it may depend on `parameters`."""
-
-    @staticmethod
-    def forward(ctx: Any, function: Callable[[], Tensor], *parameters: Tensor) -> Tensor:
-        ctx.function, ctx.parameters = function, parameters
-        return function()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        with torch.enable_grad():
-            value = ctx.function()
-        if not value.requires_grad:  # no parameter is in it
-            return None, *[None] * len(ctx.parameters)
-        return None, *torch.autograd.grad(value, ctx.parameters, gradient, allow_unused=True)

@@ -9,9 +9,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from ebm_lab.data import InMemoryData
-from ebm_lab.energies import Energy, KnowsLaplacian, Layer, Layered, score
+from ebm_lab.energies import Energy, KnowsLaplacian, Layer, Layered, score, score_and_diagonal
 from ebm_lab.errors import UserError
-from ebm_lab.objectives.derivatives import score_and_diagonal
 from ebm_lab.objectives.implicit import ImplicitScoreMatching
 
 

@@ -6,8 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch, InMemoryData
-from ebm_lab.energies import Energy, ScoreNetwork
-from ebm_lab.objectives.derivatives import check_chunk_size, check_size, score_and_diagonal
+from ebm_lab.energies import Energy, ScoreNetwork, score_and_diagonal
+from ebm_lab.objectives.derivatives import check_chunk_size, check_size
 from ebm_lab.objectives.implicit import ImplicitScoreMatching
 from ebm_lab.objectives.objective import Parts
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from ebm_lab.energies import Energy, ScoreNetwork, frozen, score
+from ebm_lab.energies import Energy, ScoreNetwork, frozen, score, score_and_diagonal
 
 
 class Flowed(NamedTuple):
@@ -103,14 +103,12 @@ def _score_and_divergence(
     probe: Float[Tensor, "batch *shape"] | None,
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
     """s and ∇·s, or vᵀ(∇s)v, of every event, detached."""
+    if probe is None:
+        with torch.no_grad():
+            s, diagonal = score_and_diagonal(model, x)
+        return s, diagonal.flatten(1).sum(1)
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         s = score(model, x, create_graph=True)
-        if probe is not None:
-            (along,) = torch.autograd.grad((s * probe).sum(), x)
-            divergence = (along * probe).flatten(1).sum(1)
-        else:
-            outputs = s.flatten(1).unbind(1)
-            columns = [torch.autograd.grad(out.sum(), x, retain_graph=True)[0] for out in outputs]
-            divergence = torch.stack([c.flatten(1)[:, i] for i, c in enumerate(columns)]).sum(0)
-    return s.detach(), divergence
+        (along,) = torch.autograd.grad((s * probe).sum(), x)
+    return s.detach(), (along * probe).flatten(1).sum(1)

@@ -9,11 +9,10 @@ import torch
 from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
-from ebm_lab.energies import ICA, MLP, GaussianBase, Quadratic, score
+from ebm_lab.energies import ICA, MLP, GaussianBase, Quadratic, score, score_and_diagonal
 from ebm_lab.errors import UserError
 from ebm_lab.objectives.approximate_diagonal import approximate_diagonal_loss, diagonal_laplacian
 from ebm_lab.objectives.curvature_propagation import curvature_propagation_loss, propagated_laplacian
-from ebm_lab.objectives.derivatives import score_and_diagonal
 from ebm_lab.objectives.layered import backward_pass
 from ebm_lab.objectives.score_matching import implicit_loss
 

@@ -20,10 +20,11 @@ from ebm_lab.energies import (
     ScoreMLP,
     ScoreNetwork,
     score,
+    score_and_diagonal,
 )
 from ebm_lab.errors import UserError
 from ebm_lab.objectives import FiniteDifferenceSlicedScoreMatching
-from ebm_lab.objectives.derivatives import check_size, score_and_diagonal
+from ebm_lab.objectives.derivatives import check_size
 from ebm_lab.objectives.explicit_score_matching import explicit_loss
 from ebm_lab.objectives.fd_ssm import finite_difference_loss
 from ebm_lab.objectives.objective import Parts
