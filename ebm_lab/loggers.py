@@ -30,7 +30,6 @@ class MetricsFile(Logger):
         self.path = Path(path)
         self._rows = read_metrics(self.path)
         self._columns = list(dict.fromkeys(k for row in self._rows for k in row)) or ["iteration"]
-        self._written = 0
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""One thread, float64 on request, no network, and every configuration composed as a user would."""
+"""One thread, wandb offline and quiet, and a generator of a fixed seed."""
 
 import os
 

@@ -55,13 +55,20 @@ def test_predictor_widens_and_contracts_as_known():
     assert found == pytest.approx(2 - 3 * 2 / 5 + math.sqrt(3), abs=1e-12)
 
 
-def test_reverse_diffusion_ends_with_the_variance_of_its_recursion():
+DIFFUSIONS = {
+    "ve": ["objective.sde.smallest=0.3", "objective.sde.largest=3.0"],
+    "vp": ["sde@objective.sde=vp"],
+    "sub_vp": ["sde@objective.sde=sub_vp"],
+}
+
+
+@pytest.mark.parametrize("sde", DIFFUSIONS)
+def test_reverse_diffusion_ends_with_the_variance_of_its_recursion(sde):
     # N(0, m): from m + σ_T² by v -> v (1 - D/(m + σ²))² + D and Langevin's (1 - hσ²/(m + σ²))² v + 2hσ² at
     # every time, and the jump m/(m + σ₀²). 4 standard errors √(2/n) of 8000 samples are 6 %.
     built = build_with(
         "data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised",
-        "objective.num_times=20",
-        "objective.sde.smallest=0.3", "objective.sde.largest=3.0",
+        "objective.num_times=20", *DIFFUSIONS[sde],
     )  # fmt: skip
     method, m = built.objective.double(), float(built.data.density.covariance)
     method.energy.set_covariance(torch.tensor([[m]], dtype=F64))
@@ -74,7 +81,8 @@ def test_reverse_diffusion_ends_with_the_variance_of_its_recursion():
             v = v * (1 - step / (m + sigmas[k - 1] ** 2)) ** 2 + step
         v = v * (1 - h * sigma**2 / (m + sigma**2)) ** 2 + 2 * h * sigma**2
     assert x.var().item() == pytest.approx(v * (m / (m + sigmas[-1] ** 2)) ** 2, rel=0.065)
-    assert x.var().item() == pytest.approx(m**2 / (m + sigmas[-1] ** 2), rel=0.15)  # near the truth
+    if sde == "ve":  # twenty times are too few for the others, whose ladder starts at 152
+        assert x.var().item() == pytest.approx(m**2 / (m + sigmas[-1] ** 2), rel=0.15)  # near the truth
 
 
 def test_nll_of_a_run_is_that_of_the_noised_data():
@@ -117,8 +125,6 @@ def test_other_diffusions_are_chosen_by_name(sde):
     built = build_with("data=gaussian", "data.dim=2", f"sde@objective.sde={sde}", "objective.num_times=10")
     sigmas = built.objective.ladder.sigmas
     assert sigmas[-1] == pytest.approx({"vp": 152.168, "sub_vp": 152.165}[sde], abs=1e-2)
-    x = built.objective.generate(5, None, 0, torch.Generator().manual_seed(0))
-    assert x.isfinite().all()
 
 
 def test_a_network_without_an_energy_is_trained_and_asked():
