@@ -45,13 +45,13 @@ class Walkers(NamedTuple):
         x: X_{k+1}.
         origin: X_k, from which the step was taken under E_k.
         carried: A_k + α_k(X_k, X_{k+1}).
-        log_z: the part of log Z that resampling took out of the weights.
+        taken: the part of log Z that resampling took out of the weights.
     """
 
     x: Float[Tensor, "num *shape"]
     origin: Float[Tensor, "num *shape"]
     carried: Float[Tensor, " num"]
-    log_z: Float[Tensor, ""]
+    taken: Float[Tensor, ""]
 
 
 class Weighed(NamedTuple):

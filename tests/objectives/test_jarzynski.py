@@ -118,7 +118,7 @@ def test_walkers_and_log_z_are_found_again():
     for scale in (1.0, 3.0, 0.5):  # so far apart that they are resampled
         method.energy.set_precision(scale * torch.eye(2))
         method.loss(batch)
-    assert all(walkers.log_z != 0 for walkers in method.populations)
+    assert all(walkers.taken != 0 for walkers in method.populations)
     other = built().objective
     other.load_state_dict(method.state_dict())
     other.load_chain_state(method.chain_state())
