@@ -7,6 +7,7 @@ the divergence from data to model. The picture: all three over ν, a curve for e
 
 import argparse
 import csv
+import itertools
 import json
 import statistics
 import sys
@@ -51,13 +52,14 @@ def read(folder: Path) -> Run:
 
 def picture(runs: list[Run], path: Path) -> Path:
     """Accuracy, |error of log Z| and KL over ν."""
-    figure = Figure(figsize=(10.8, 3.9), layout="constrained")
+    figure = Figure(figsize=(10.8, 4.1), layout="constrained")
     panels = figure.subplots(1, 3)
-    for colour, noise in zip(CYCLE, dict.fromkeys(run.noise for run in runs), strict=False):
+    styles = itertools.product(("o-", "s--", "^:"), CYCLE)
+    for noise, (style, colour) in zip(dict.fromkeys(run.noise for run in runs), styles, strict=False):
         of_noise = sorted((run for run in runs if run.noise == noise), key=lambda run: run.nu)
         curves = zip(*((run.accuracy, abs(run.log_z_error), run.kl) for run in of_noise), strict=True)
         for panel, values in zip(panels, curves, strict=True):
-            panel.plot([run.nu for run in of_noise], values, "o-", color=colour, label=noise)
+            panel.plot([run.nu for run in of_noise], values, style, color=colour, label=noise)
     labels = ("accuracy of the classifier", "|learned log Z - log Z|, nats", "KL(data ‖ model), nats")
     nus = sorted({run.nu for run in runs})
     for panel, label in zip(panels, labels, strict=True):
@@ -66,7 +68,7 @@ def picture(runs: list[Run], path: Path) -> Path:
         panel.minorticks_off()
     panels[1].set(yscale="log")
     panels[2].set(yscale="log")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return save(figure, path)
 
 
