@@ -153,8 +153,8 @@ def test_a_score_network_has_no_energy_to_ask(images, asked, monkeypatch):
 def test_samples_that_left_the_numbers_are_a_divergence(images, monkeypatch):
     from ebm_lab.objectives import Objective
 
-    generate = Objective.generate
-    monkeypatch.setattr(Objective, "generate", lambda self, *a: generate(self, *a) * math.inf)
+    walk = Objective.walk
+    monkeypatch.setattr(Objective, "walk", lambda self, *a: walk(self, *a) * math.inf)
     outcome = command(f"run={images}", "num_samples=20", "num_steps=1", script="evaluate")
     assert "diverged: the chains that draw the samples have left the numbers" in outcome.text
     assert outcome.code == 1
