@@ -196,9 +196,7 @@ def log_density_mse(model: Energy, log_z: float, density: Density, x: Tensor) ->
 
     Always to the data's own density: of methods that learn noised data, the noise is a part of it.
     """
-    with frozen(model):
-        log_model = -evaluate_in_chunks(model, x) - log_z
-    value, error = mean_and_error((evaluate_in_chunks(density.log_prob, x.double()) - log_model).square())
+    value, error = mean_and_error(_log_ratio(density, model, log_z, x).square())
     return Measurement(
         "log_density_mse", value, error, "nats²", "mean (log p_model - log p_data)², test events"
     )
@@ -228,9 +226,14 @@ def nll_gap(model: Energy, density: Density, x: Tensor) -> Measurement:
     its error is far below that of the nll. Of methods that learn noised data, the noise is a part of it.
     """
     with frozen(model):
-        log_model = -evaluate_in_chunks(model, x) - float(model.log_partition())
-    value, error = mean_and_error(evaluate_in_chunks(density.log_prob, x.double()) - log_model)
+        log_z = float(model.log_partition())
+    value, error = mean_and_error(_log_ratio(density, model, log_z, x))
     return Measurement("nll_gap", value, error, "nats", "nll - that of the data's own density, same events")
+
+
+def _log_ratio(density: Density, model: Energy, log_z: float, x: Tensor) -> Tensor:
+    """log p(x) - log p_model(x) of each event, in float64."""
+    return evaluate_in_chunks(density.log_prob, x.double()) + evaluate_in_chunks(model, x) + log_z
 
 
 def _pseudo_likelihood(
