@@ -23,6 +23,7 @@ from ebm_lab.energies import Energy, ScoreNetwork
 from ebm_lab.errors import UserError
 from ebm_lab.evaluation import Measurement, from_json
 from ebm_lab.evaluation.final import Evaluation
+from ebm_lab.noise import Noise
 from ebm_lab.objectives import Objective, Parts
 from ebm_lab.run_folder import RunFolder, digest
 from ebm_lab.samplers import Kernel
@@ -78,15 +79,17 @@ def build(cfg: DictConfig) -> Built:
     data = _make(cfg, "data")
     with refusals("data"):
         data.setup()
+    noise: Noise = _make(cfg, "noise")
     parts = Parts(
         energy=_make(cfg, "energy"),
-        sampler=_make(cfg, "sampler"),
-        noise=_make(cfg, "noise"),
+        sampler=_make(cfg, "sampler").on(noise),
+        noise=noise,
         optimizer=_make(cfg, "optimizer"),
     )
     evaluation: Evaluation = _make(cfg, "evaluation")
     check_domain("evaluation.kernel", evaluation.kernel, data.domain)
     objective = _make_objective(cfg, parts, data)
+    evaluation.kernel = evaluation.kernel.on(objective.noise)
     evaluation.kernel.check(objective.model())
     return Built(data, objective, evaluation)
 

@@ -58,7 +58,7 @@ def draw(cfg: DictConfig) -> None:
 
 def _run_kernel(cfg: DictConfig, run: Run, num_steps: int, generator: torch.Generator) -> Tensor:
     """Chains of the given kernel on the model, from the noise."""
-    kernel = instantiate(cfg.sampler, _convert_="all")
+    kernel = instantiate(cfg.sampler, _convert_="all").on(run.objective.noise)
     check_domain("sampler", kernel, run.data.domain)
     kernel.check(run.energy)
     if kernel.temperature != 1:

@@ -387,7 +387,7 @@ class Climbing:
         """By the pilot climb."""
         return pilot(
             question.path,
-            self.kernel,
+            self.kernel.on(question.noise),
             num_chains,
             question.generator,
             betas=betas,
@@ -400,12 +400,10 @@ class Climbing:
     ) -> Bracket:
         """The measured climb, its reverse, and what stands beside them."""
         path, generator, num_steps = question.path, question.generator, self.num_steps
-        jittered = ladder.jittered(generator)
-        up = climb(
-            path, self.kernel, jittered, num_chains, generator, population=population, num_steps=num_steps
-        )
+        kernel, jittered = self.kernel.on(question.noise), ladder.jittered(generator)
+        up = climb(path, kernel, jittered, num_chains, generator, population=population, num_steps=num_steps)
         x = self._at_the_model(question, ladder, num_chains)
-        down = climb_back(path, self.kernel, jittered, x, generator, num_steps=num_steps)
+        down = climb_back(path, kernel, jittered, x, generator, num_steps=num_steps)
         estimate = forward_estimate(up, method)
         reverse = reverse_estimate(
             down,
@@ -423,7 +421,8 @@ class Climbing:
         """Held-out events after steps at the model, of the last level's size."""
         num = self.reverse_steps + 1
         sizes = None if ladder.step_sizes is None else ladder.step_sizes[-1:] * (num + 1)
-        kernel = Ladder(linear(num), sizes).jittered(question.generator).stepping(self.kernel)
+        ladder = Ladder(linear(num), sizes).jittered(question.generator)
+        kernel = ladder.stepping(self.kernel.on(question.noise))
         start = question.x[:num_chains]
         return run_chains(kernel, question.energy, start, self.reverse_steps, question.generator).x
 

@@ -8,15 +8,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ebm_lab.errors import UserError
-from ebm_lab.noise.gaussian import LOG_2PI, log_standard, normal
-from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
+from ebm_lab.noise.noise import check_data, check_fitted, check_ridge
+from ebm_lab.noise.transport import LOG_2PI, TransportedNoise, normal
 
 EVENTS_BEYOND = 10  # events of the data below the first knot, and as many above the last
 LARGEST_TAIL = 0.1  # but no more than this share of few data
 CHUNK = 4096  # events that the fit maps at a time
 
 
-class GaussianCopula(Noise):
+class GaussianCopula(TransportedNoise):
     """log q(x) = log N(T(x); 0, R) + Σ_i log T_i'(x_i), T_i a fixed increasing map of coordinate i.
 
     T_i is a rational-quadratic spline through K knots: it takes the quantile of coordinate i at level Φ(z_k)
@@ -144,18 +144,25 @@ class GaussianCopula(Noise):
             )
         self.cholesky.copy_(cholesky)
 
-    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
-        """Independent draws T⁻¹(L z)."""
+    def transport(
+        self, z: Float[Tensor, "num features"]
+    ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
+        """x = T⁻¹(L z), and log |det ∂x/∂z|."""
         check_fitted(self)
-        z = normal((num, len(self.cholesky)), self.knots, generator)
-        return self.from_normal(z @ self.cholesky.T).reshape(num, *self.shape)
+        flat = self.from_normal(z @ self.cholesky.T)
+        return flat.reshape(-1, *self.shape), -self._log_det(self.to_normal(flat)[1])
 
-    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """log q(x) of each event in nats."""
+    def latent(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """z = L⁻¹ T(x), and log |det ∂z/∂x|."""
         check_fitted(self)
-        z, log_slope = self.to_normal(self.flat(x))
-        white = torch.linalg.solve_triangular(self.cholesky, z.T, upper=False).T
-        return log_standard(white) - self.cholesky.diagonal().log().sum() + log_slope.sum(1)
+        mapped, log_slope = self.to_normal(self.flat(x))
+        z = torch.linalg.solve_triangular(self.cholesky, mapped.T, upper=False).T
+        return z, self._log_det(log_slope)
+
+    def _log_det(self, log_slope: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
+        return log_slope.sum(1) - self.cholesky.diagonal().log().sum()
 
     def to_normal(
         self, flat: Float[Tensor, "batch features"]

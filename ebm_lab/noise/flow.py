@@ -8,13 +8,13 @@ import zuko
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.noise.gaussian import log_standard, normal
-from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
+from ebm_lab.noise.noise import check_data, check_fitted, check_ridge
+from ebm_lab.noise.transport import TransportedNoise
 
 KINDS = ("coupling", "autoregressive")
 
 
-class Flow(Noise):
+class Flow(TransportedNoise):
     """q(x) = N(f(x); 0, I) |det ∂f/∂x|, f a chain of invertible maps, fitted by maximum likelihood.
 
     The data are standardised coordinate by coordinate first; each map acts on one coordinate at a time, with
@@ -93,11 +93,6 @@ class Flow(Noise):
         self.register_buffer("std", torch.ones(features))
         self.register_buffer("fitted", torch.tensor(False))
 
-    @property
-    def num_features(self) -> int:
-        """Length of z."""
-        return len(self.mean)
-
     def fit(self, x: Float[Tensor, "batch *shape"]) -> None:
         """Standardise, and minimise -log q by Adam from the first parameters on."""
         flat = check_data(self, x)
@@ -123,22 +118,18 @@ class Flow(Noise):
         for parameter, learns in zip(learning, learned_before, strict=True):
             parameter.requires_grad_(learns)
 
-    @torch.no_grad()
-    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
-        """Independent draws, without a gradient."""
-        return self.transport(normal((num, self.num_features), self.mean, generator))[0]
-
     def transport(
         self, z: Float[Tensor, "num features"]
     ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
-        """x = f⁻¹(z) of z ~ N(0, I), and log q(x), both differentiable in the parameters."""
+        """x = f⁻¹(z), and log |det ∂x/∂z|."""
         check_fitted(self)
         u, log_det = self.maps().inv.call_and_ladj(z)
-        log_prob = log_standard(z) - log_det - self.std.log().sum()
-        return (self.mean + self.std * u).view(-1, *self.shape), log_prob
+        return (self.mean + self.std * u).view(-1, *self.shape), log_det + self.std.log().sum()
 
-    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """log q(x) of each event in nats."""
+    def latent(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """z = f(x), and log |det ∂z/∂x|."""
         check_fitted(self)
         z, log_det = self.maps().call_and_ladj((self.flat(x) - self.mean) / self.std)
-        return log_standard(z) + log_det - self.std.log().sum()
+        return z, log_det - self.std.log().sum()

@@ -8,12 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.errors import UserError
-from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
+from ebm_lab.noise.noise import check_data, check_fitted, check_ridge
+from ebm_lab.noise.transport import TransportedNoise
 
-LOG_2PI = math.log(2 * math.pi)
 
-
-class StandardGaussian(Noise):
+class StandardGaussian(TransportedNoise):
     """N(0, scale² I): log q(x) = -‖x‖²/(2 scale²) - d log scale - (d/2) log 2π.
 
     Args:
@@ -30,17 +29,23 @@ class StandardGaussian(Noise):
             raise ValueError(f"scale must be positive, got {scale!r}")
         self.register_buffer("scale", torch.tensor(float(scale)))
 
-    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
-        """Independent draws scale · z."""
-        return self.scale * normal((num, *self.shape), self.scale, generator)
+    def transport(
+        self, z: Float[Tensor, "num features"]
+    ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
+        """x = scale · z, and log |det ∂x/∂z|."""
+        return (self.scale * z).view(-1, *self.shape), self._log_det(z)
 
-    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """log q(x) of each event in nats."""
-        z = self.flat(x) / self.scale
-        return log_standard(z) - z.shape[1] * self.scale.log()
+    def latent(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """z = x / scale, and log |det ∂z/∂x|."""
+        return self.flat(x) / self.scale, -self._log_det(x)
+
+    def _log_det(self, events: Tensor) -> Float[Tensor, " batch"]:
+        return (self.num_features * self.scale.log()).expand(len(events))
 
 
-class DiagonalGaussian(Noise):
+class DiagonalGaussian(TransportedNoise):
     """N(μ, diag(σ²)) with the data's mean and σ_i² = (variance of coordinate i) + ridge.
 
     The variance is the maximum-likelihood one (divided by the number of events).
@@ -75,19 +80,25 @@ class DiagonalGaussian(Noise):
         self.std.copy_(variance.sqrt().view(self.shape))
         self.fitted.fill_(True)
 
-    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
-        """Independent draws μ + σ z."""
+    def transport(
+        self, z: Float[Tensor, "num features"]
+    ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
+        """x = μ + σ z, and log |det ∂x/∂z|."""
         check_fitted(self)
-        return self.mean + self.std * normal((num, *self.shape), self.mean, generator)
+        return self.mean + self.std * z.view(-1, *self.shape), self._log_det(z)
 
-    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """log q(x) of each event in nats."""
+    def latent(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """z = (x - μ) / σ, and log |det ∂z/∂x|."""
         check_fitted(self)
-        z = (self.flat(x) - self.mean.flatten()) / self.std.flatten()
-        return log_standard(z) - self.std.log().sum()
+        return (self.flat(x) - self.mean.flatten()) / self.std.flatten(), -self._log_det(x)
+
+    def _log_det(self, events: Tensor) -> Float[Tensor, " batch"]:
+        return (self.std.log().sum()).expand(len(events))
 
 
-class Gaussian(Noise):
+class Gaussian(TransportedNoise):
     """N(μ, Σ) with the data's mean and Σ = (covariance of the data) + ridge · I = L Lᵀ.
 
     The covariance is the maximum-likelihood one (divided by the number of events).
@@ -127,25 +138,20 @@ class Gaussian(Noise):
         self.cholesky.copy_(cholesky)
         self.fitted.fill_(True)
 
-    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
-        """Independent draws μ + L z."""
+    def transport(
+        self, z: Float[Tensor, "num features"]
+    ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
+        """x = μ + L z, and log |det ∂x/∂z|."""
         check_fitted(self)
-        z = normal((num, len(self.cholesky)), self.mean, generator)
-        return self.mean + (z @ self.cholesky.T).view(num, *self.shape)
+        return self.mean + (z @ self.cholesky.T).view(-1, *self.shape), self._log_det(z)
 
-    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-        """log q(x) of each event in nats: z = L⁻¹(x - μ), log q = log N(z; 0, I) - log det L."""
+    def latent(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """z = L⁻¹(x - μ), and log |det ∂z/∂x|."""
         check_fitted(self)
         centred = self.flat(x) - self.mean.flatten()
-        z = torch.linalg.solve_triangular(self.cholesky, centred.T, upper=False).T
-        return log_standard(z) - self.cholesky.diagonal().log().sum()
+        return torch.linalg.solve_triangular(self.cholesky, centred.T, upper=False).T, -self._log_det(x)
 
-
-def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """z ~ N(0, I) with the dtype and on the device of `like`."""
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
-def log_standard(z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
-    """log N(z; 0, I)."""
-    return -(z.square().sum(1) + z.shape[1] * LOG_2PI) / 2
+    def _log_det(self, events: Tensor) -> Float[Tensor, " batch"]:
+        return (self.cholesky.diagonal().log().sum()).expand(len(events))

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.noise.gaussian import LOG_2PI
 from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
+from ebm_lab.noise.transport import LOG_2PI
 
 
 class NoisedGaussian(Noise):

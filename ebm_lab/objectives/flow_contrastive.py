@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ebm_lab.data import Batch
 from ebm_lab.noise import Flow
-from ebm_lab.noise.gaussian import normal
+from ebm_lab.noise.transport import log_standard, normal
 from ebm_lab.objectives.nce import nce_loss
 from ebm_lab.objectives.noise_contrast import Logits, NoiseContrast, log_ratio
 from ebm_lab.objectives.objective import Parts, Player
@@ -93,7 +93,8 @@ class FlowContrastive(NoiseContrast):
         """V of the batch and of the flow's own events, in the flow's parameters."""
         x = self.corrupted(batch.x)
         z = normal((len(x), self.noise.num_features), x, self.generator)
-        x_flow, log_flow = self.noise.transport(z)
+        x_flow, log_det = self.noise.transport(z)
+        log_flow = log_standard(z) - log_det
         energies, c = self.energy, self.log_normaliser
         data = log_ratio(energies(x), c, self.noise.log_prob(x), 1)
         return flow_value(data, log_ratio(energies(x_flow), c, log_flow, 1))

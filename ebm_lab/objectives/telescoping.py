@@ -11,7 +11,7 @@ from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies import ClassifierEnergy, Energy, as_classifier
 from ebm_lab.errors import UserError
-from ebm_lab.noise import Noise, StandardGaussian
+from ebm_lab.noise import Noise, StandardGaussian, TransportedNoise
 from ebm_lab.objectives.bridges_truth import Bridges, BridgesTruth
 from ebm_lab.objectives.noise_contrast import SATURATED, refuse_impossible_noise
 from ebm_lab.objectives.objective import Objective, Parts
@@ -67,7 +67,7 @@ def telescoping_losses(
 class TelescopingRatio(Objective):
     """TRE: log p_data / p_n as a sum over bridges between waymarks, each a logistic loss of its own.
 
-        x_k = √(1 - α_k²) x + α_k x_n,  α_k = (k/m)^p
+        x_k = √(1 - α_k²) x + α_k x_n,  α_k = (k/m)^p;  or T(√(1 - α_k²) T⁻¹(x) + α_k z), x_n = T(z)
         log r_k = log p_{k-1} / p_k,  k = 1 ... m;  E(x) = -log p_n(x) - Σ_k log r_k(x)
 
     A classifier of data against noise far away is sure at once and learns nothing of the ratio; neighbours
@@ -77,10 +77,13 @@ class TelescopingRatio(Objective):
     Args:
         num_bridges: m.
         power: p of the spacing; above 1 the waymarks lie closer to the data.
+        latent: mix data and noise where the noise is a standard normal z, and map what comes out back: the
+            waymarks then have the noise's scales and edges. For noise that is a map T of such a z.
         sigma: standard deviation of Gaussian noise added to the data; 0 adds none.
 
     Raises:
         ValueError: a number out of its range.
+        UserError: latent waymarks with noise that is no such map.
     Cost: one parameter gradient on m + 1 batches; no sampler. E costs one forward.
     Notes: 1. The run's energy must be a network that ends in a linear map, which becomes one of m outputs;
         its base term is left out, -log p_n is in its place. 2. A head is linear in the shared features; the
@@ -100,12 +103,27 @@ class TelescopingRatio(Objective):
         "objective.num_bridges=3",
     )
 
-    def __init__(self, parts: Parts, *, num_bridges: int = 4, power: float = 1.0, sigma: float = 0.0) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        num_bridges: int = 4,
+        power: float = 1.0,
+        latent: bool = False,
+        sigma: float = 0.0,
+    ) -> None:
         super().__init__(parts, sigma=sigma)
         if num_bridges < 1:
             raise ValueError(f"num_bridges must be at least 1, got {num_bridges}")
         if not power > 0:
             raise ValueError(f"power must be positive, got {power}")
+        if latent and not isinstance(self.noise, TransportedNoise):
+            raise UserError(
+                f"{type(self.noise).__name__} is not the law of a map of a standard normal, and "
+                "objective.latent=true mixes in the coordinates of that: choose noise=gaussian, diagonal, "
+                "standard, copula or flow"
+            )
+        self.latent = latent
         self.alphas = [(k / num_bridges) ** power for k in range(num_bridges + 1)]
         self.register_buffer("accuracies", torch.zeros(num_bridges))
 
@@ -121,14 +139,22 @@ class TelescopingRatio(Objective):
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean over the bridges of their logistic losses, on waymarks of the batch."""
-        x = self.corrupted(batch.x)
-        x_noise = self.noise.sample(len(x), self.generator)
-        events = waymarks(x, x_noise, self.alphas)
-        self.energy_evaluations += events.shape[0] * len(x)  # logits do not count themselves
+        events = self.waymarks(self.corrupted(batch.x))
+        self.energy_evaluations += events.shape[0] * events.shape[1]  # logits do not count themselves
         logits = self.energy.logits(events.flatten(0, 1)).view(*events.shape[:2], -1)
         losses = telescoping_losses(logits)
         self._watch(logits.detach(), losses.detach())
         return losses.mean()
+
+    @torch.no_grad()
+    def waymarks(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "waymarks batch *shape"]:
+        """Events at every α_k, from these to fresh noise."""
+        if not self.latent:
+            return waymarks(x, self.noise.sample(len(x), self.generator), self.alphas)
+        z = self.noise.latent(x)[0]
+        between = waymarks(z, self.normal_like(z), self.alphas)
+        mapped = self.noise.transport(between[1:].flatten(0, 1))[0]
+        return torch.cat([x[None], mapped.view(-1, *x.shape)])
 
     def _watch(self, logits: Tensor, losses: Tensor) -> None:
         right = (logits[:-1].diagonal(dim1=0, dim2=2) > 0, logits[1:].diagonal(dim1=0, dim2=2) < 0)

@@ -31,6 +31,7 @@ from ebm_lab.samplers.hmc import HMC, leapfrog
 from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
+from ebm_lab.samplers.latent import InLatentSpace
 from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.parallel_tempering import ParallelTempering
 from ebm_lab.samplers.preconditioned import PreconditionedLangevin
@@ -63,6 +64,7 @@ __all__ = [
     "Geometric",
     "Gibbs",
     "GibbsWithGradients",
+    "InLatentSpace",
     "Independence",
     "Info",
     "Kernel",

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.errors import UserError
+from ebm_lab.noise.noise import Noise
 from ebm_lab.samplers.kernel import ExactKernel, Info, Kernel, State
 from ebm_lab.samplers.schedules import Schedule
 
@@ -90,9 +91,16 @@ class DualAveraging(Kernel):
 
     def at_scale(self, factor: float) -> "DualAveraging":
         """The same adaptation of the scaled kernel, as far as it has come."""
-        other = DualAveraging(self.kernel.at_scale(factor), self.target_acceptance, self.num_adapt)
+        return self._of(self.kernel.at_scale(factor))
+
+    def _of(self, kernel: ExactKernel) -> "DualAveraging":
+        other = DualAveraging(kernel, self.target_acceptance, self.num_adapt)
         other.load_state_dict(self.state_dict())
         return other
+
+    def on(self, noise: Noise) -> "DualAveraging":
+        """The same adaptation of the kernel on this noise, as far as it has come."""
+        return self._of(self.kernel.on(noise))
 
     def freeze(self) -> Kernel:
         """The kernel at the mean of the steps so far, or at its own step before the first."""

@@ -12,6 +12,7 @@ from torch import Tensor
 from ebm_lab.domains import CONTINUOUS
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.errors import UserError
+from ebm_lab.noise.noise import Noise
 from ebm_lab.samplers.schedules import Schedule
 
 
@@ -83,6 +84,14 @@ class Kernel(ABC):
     def check(self, energy: Any) -> None:
         """Refuse, with a UserError, an energy that lacks what the kernel asks for: most ask for nothing."""
         return
+
+    def on(self, noise: Noise) -> "Kernel":
+        """The kernel of a run with this noise; most do not look at it.
+
+        Raises:
+            UserError: where the kernel needs a noise of another kind.
+        """
+        return self
 
     @abstractmethod
     def init(self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "batch *shape"]) -> State:

@@ -5,13 +5,29 @@ import math
 import pytest
 import torch
 from torch.nn.functional import softplus
+from torch.optim import SGD
 
-from ebm_lab.energies import QuadraticClassifier
-from ebm_lab.noise import StandardGaussian
-from ebm_lab.objectives import BridgesTruth, GaussianTruth, TelescopedEnergy
+from ebm_lab.energies import MLP, QuadraticClassifier
+from ebm_lab.errors import UserError
+from ebm_lab.noise import StandardGaussian, UniformBox
+from ebm_lab.objectives import (
+    BridgesTruth,
+    GaussianTruth,
+    Optimization,
+    Parts,
+    TelescopedEnergy,
+    TelescopingRatio,
+)
 from ebm_lab.objectives.telescoping import telescoping_losses, waymarks
+from ebm_lab.samplers import Langevin
 
 F64 = torch.float64
+
+
+def parts(noise):
+    return Parts(MLP((1,)), Langevin(0.1), noise, Optimization(algorithm=SGD, lr=0.1))
+
+
 ALPHAS = [0.0, 0.3, 0.7, 1.0]
 
 
@@ -69,3 +85,22 @@ def test_every_bridge_is_least_at_the_truth():
     at_truth, up, down = population(1.0), population(1.0 + 1e-4), population(1.0 - 1e-4)
     assert ((up - down) / 2e-4).abs().max() < 1e-7
     assert (population(0.5) > at_truth + 1e-4).all() and (population(2.0) > at_truth + 1e-4).all()
+
+
+def test_latent_waymarks_are_laws_between_in_the_noise_s_coordinates():
+    """With noise N(0, 4) and data N(0, 1): variances (1 - α²) + 4α² again, as T is linear."""
+    objective = TelescopingRatio(parts(StandardGaussian((1,), 2.0)), num_bridges=2, latent=True)
+    x = torch.randn(40_000, 1, generator=torch.Generator().manual_seed(3))
+    marks = objective.waymarks(x)
+    assert torch.equal(marks[0], x) and marks.shape == (3, 40_000, 1)
+    for mark, alpha in zip(marks, objective.alphas, strict=True):
+        variance = 1 + 3 * alpha**2
+        assert mark.var().item() == pytest.approx(variance, abs=4 * variance * math.sqrt(2 / 40_000))
+    cosine = torch.corrcoef(marks[:2, :, 0])[0, 1].item()
+    # of x and √(1 - ¼) x + ½ · 2z: the noise is drawn anew, the data are kept
+    assert cosine == pytest.approx(math.sqrt(0.75 / 1.75), abs=4 / 200)
+
+
+def test_latent_waymarks_need_a_map():
+    with pytest.raises(UserError, match="UniformBox is not the law of a map"):
+        TelescopingRatio(parts(UniformBox((1,), -9.0, 9.0)), latent=True)

@@ -11,17 +11,18 @@ from torch import nn
 
 from ebm_lab import schema
 from ebm_lab.cli import CONFIGS
+from ebm_lab.noise import StandardGaussian
 from ebm_lab.samplers import ExactKernel, run_chains
 
 F64 = torch.float64
 SHAPES = [(2,), (1, 4, 4)]
 
 
-def make(name):
+def make(name, shape=(2,)):
     schema.register()
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         cfg = hydra.compose("train", overrides=[f"sampler={name}", "output_dir=x"])
-    return instantiate(cfg.sampler, _convert_="all")
+    return instantiate(cfg.sampler, _convert_="all").on(StandardGaussian(shape).double())
 
 
 NAMES = sorted(f.stem for f in (CONFIGS / "sampler").glob("*.yaml"))
@@ -68,7 +69,7 @@ class Network(nn.Module):
 @every_kernel
 @every_shape
 def test_the_energy_is_left_as_it_was_found(name, shape):
-    kernel, energy = make(name), Network(shape).double()
+    kernel, energy = make(name, shape), Network(shape).double()
     energy.dropout.eval()  # a mixed mode, to be kept mixed
     energy.last.weight.grad = torch.full_like(energy.last.weight, 7.0)
     before = copy.deepcopy(energy.state_dict())
@@ -89,7 +90,7 @@ def test_the_energy_is_left_as_it_was_found(name, shape):
 @every_kernel
 @every_shape
 def test_randomness_comes_from_the_generator_alone(name, shape):
-    kernel, x = make(name), 0.3 * torch.randn(3, *shape, generator=seeded())
+    kernel, x = make(name, shape), 0.3 * torch.randn(3, *shape, generator=seeded())
     state = torch.get_rng_state()
     first, again, other = (run_chains(kernel, curved, x, 3, seeded(s)).x for s in (1, 1, 2))
     assert torch.equal(torch.get_rng_state(), state)
@@ -114,7 +115,7 @@ def test_a_step_costs_what_it_says(name):
 def test_every_event_goes_its_own_way(name, shape):
     """The steepness of one event's energy changes the path of that event only; where a kernel rejects, it
     rejects that event only. A kernel that adapts learns from all of them: it is frozen."""
-    kernel, x = make(name).freeze(), torch.zeros(4, *shape, dtype=F64)
+    kernel, x = make(name, shape).freeze(), torch.zeros(4, *shape, dtype=F64)
     x[1:] = 0.3 * torch.randn(3, *shape, generator=seeded(), dtype=F64)
 
     def run(steepness):
@@ -132,7 +133,7 @@ def test_every_event_goes_its_own_way(name, shape):
 @every_shape
 @pytest.mark.parametrize("factor", [0.5, 0.01])
 def test_a_scaled_kernel_walks_a_scaled_path(name, shape, factor):
-    kernel, x = make(name).freeze(), 0.1 * torch.randn(6, *shape, generator=seeded(), dtype=F64)
+    kernel, x = make(name, shape).freeze(), 0.1 * torch.randn(6, *shape, generator=seeded(), dtype=F64)
     path = run_chains(kernel, curved, x, 4, seeded(1), record_every=1)
     scaled = run_chains(
         kernel.at_scale(factor), lambda x: curved(x / factor), factor * x, 4, seeded(1), record_every=1

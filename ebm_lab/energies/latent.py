@@ -1,0 +1,33 @@
+"""An energy seen in the coordinates in which a noise is a standard normal."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ebm_lab.energies.energy import Energy
+
+
+class LatentEnergy(Energy):
+    """E_z(z) = E(T(z)) - log |det ∂T/∂z|: the law exp(-E) of x = T(z), as one of z, with the same log Z.
+
+    Where E = -log q of the noise, the law of T(z) for z ~ N(0, I), it is the standard normal's energy.
+
+    Args:
+        energy: x -> E(x).
+        noise: T, by its `transport` (a `TransportedNoise`).
+
+    Reference: Hoffman et al. 2019, NeuTra-lizing bad geometry in Hamiltonian Monte Carlo, arXiv 1903.03704,
+        eq. 3; Parno & Marzouk 2018, Transport map accelerated MCMC, arXiv 1412.5492.
+    """
+
+    def __init__(self, energy: Callable[[Tensor], Float[Tensor, " batch"]], noise: nn.Module) -> None:
+        super().__init__()
+        self.energy = energy
+        self.noise = noise
+        self.shape = (noise.num_features,)
+
+    def forward(self, z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
+        """E(T(z)) - log |det ∂T/∂z|."""
+        x, log_det = self.noise.transport(z)
+        return self.energy(x) - log_det

@@ -1,0 +1,60 @@
+"""What a noise is that is a map of a standard normal, with the way back."""
+
+import math
+from abc import abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ebm_lab.noise.noise import Noise
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class TransportedNoise(Noise):
+    """The law of x = T(z), z ~ N(0, I), T a bijection: q(x) = N(T⁻¹(x); 0, I) |det ∂T⁻¹/∂x|.
+
+    What is mixed or moved in z in place of x stays among events that the noise finds likely, whatever their
+    scales and edges: waymarks of `objective=telescoping` and the chains of `sampler=latent`.
+
+    A subclass writes `transport` and `latent`.
+    """
+
+    @property
+    def num_features(self) -> int:
+        """Length of z."""
+        return math.prod(self.shape)
+
+    @abstractmethod
+    def transport(
+        self, z: Float[Tensor, "num features"]
+    ) -> tuple[Float[Tensor, "num *shape"], Float[Tensor, " num"]]:
+        """x = T(z) and log |det ∂x/∂z|, both differentiable in z and in parameters."""
+
+    @abstractmethod
+    def latent(
+        self, x: Float[Tensor, "batch *shape"]
+    ) -> tuple[Float[Tensor, "batch features"], Float[Tensor, " batch"]]:
+        """z = T⁻¹(x) and log |det ∂z/∂x|."""
+
+    @torch.no_grad()
+    def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
+        """Independent draws T(z), without a gradient."""
+        like = next(b for b in self.buffers() if b.is_floating_point())
+        return self.transport(normal((num, self.num_features), like, generator))[0]
+
+    def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+        """log q(x) of each event in nats."""
+        z, log_det = self.latent(x)
+        return log_standard(z) + log_det
+
+
+def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """z ~ N(0, I) with the dtype and on the device of `like`."""
+    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
+
+
+def log_standard(z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
+    """log N(z; 0, I)."""
+    return -(z.square().sum(1) + z.shape[1] * LOG_2PI) / 2
