@@ -1,6 +1,7 @@
 """The final evaluation of a run: every number that can be known about it, and nothing that cannot."""
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from ebm_lab.evaluation.divergences import (
     grid_kl,
     median_bandwidths,
     mmd,
+    score_matching_loss,
 )
 from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
 from ebm_lab.evaluation.likelihood import ask, below_the_entropy, box_of, of_model
@@ -35,6 +37,7 @@ from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
 FLOOR = "no nll can be lower in expectation"
+MAX_SECOND_DERIVATIVES = 64  # numbers of an event up to which the score matching loss is measured
 PER_CLASS = 10  # samples of each class, where the model has classes
 PSEUDO_EVENTS, PSEUDO_SITES = 500, 100  # behind the pseudo-likelihood; with more sites, so many are drawn
 
@@ -131,6 +134,11 @@ class Evaluation:
             if knows_log_partition(model) and objective.claims_likelihood():
                 measurements.append(nll_gap(model, data.density, test_x))
             measurements += _fisher(objective, model, data, generator, self.num_samples)
+        if data.density is None and _has_few_second_derivatives(model, data):
+            x = objective.corrupted(test_x)[: self.num_samples]
+            of = "noised test events" if objective.sigma else "test events"
+            note = f"E[tr ∇s + ½‖s‖²] of {of}: the Fisher divergence up to a constant of the data"
+            measurements.append(Measurement("score_matching_loss", *score_matching_loss(model, x), "", note))
         if data.anomalies_x is not None and isinstance(model, Energy):
             measurements += detection(model, data.train_x.to(test_x), test_x, data.anomalies_x)
         own = objective.measurements(data) | data.measurements(model)
@@ -153,6 +161,11 @@ class Evaluation:
         if bracket is None or not bracket.is_counted:
             return grid, log_density - grid.log_integrate(log_density)[0]
         return grid, log_density - bracket.estimate.value
+
+
+def _has_few_second_derivatives(model: Any, data: InMemoryData) -> bool:
+    twice = not isinstance(model, Energy) or model.twice_differentiable
+    return data.domain == "real" and math.prod(data.shape) <= MAX_SECOND_DERIVATIVES and twice
 
 
 def _of_model(

@@ -15,6 +15,7 @@ from ebm_lab.evaluation.divergences import (
     median_bandwidth,
     mmd,
     negative_log_likelihood,
+    score_matching_loss,
 )
 from ebm_lab.evaluation.quadrature import Grid
 
@@ -257,3 +258,14 @@ def test_median_bandwidth_strides_over_ordered_data():
 def test_median_bandwidth_refuses_points_that_coincide():
     with pytest.raises(ValueError, match="bandwidth of your own"):
         median_bandwidth(torch.zeros(10, 2))
+
+
+@pytest.mark.parametrize("dim", [3, 6])  # second derivatives in a loop, and all at once
+def test_the_score_matching_loss_is_the_fisher_divergence_but_for_the_data_s_own(dim):
+    """E = λ‖x‖²/2: event by event -λd + λ²‖x‖²/2; of N(0, I) it is ½(λ-1)²d - ½d in expectation."""
+    x, precision = normal(700, dim, seed=3), 1.7
+    value, error = score_matching_loss(Quadratic(dim, precision), x)
+    expected = 0.5 * precision**2 * x.square().sum(1) - precision * dim
+    assert value == pytest.approx(expected.mean().item(), abs=1e-12)
+    assert error == pytest.approx(expected.std().item() / math.sqrt(700), rel=1e-9)
+    assert abs(value - 0.5 * dim * ((precision - 1) ** 2 - 1)) < 4 * error
