@@ -31,7 +31,7 @@ from ebm_lab.evaluation.images import (
     paired_picture,
     share_error,
 )
-from ebm_lab.evaluation.likelihood import ask, of_model
+from ebm_lab.evaluation.likelihood import ask, by_learned_constant, of_model
 from ebm_lab.evaluation.log_z import LogZ
 from ebm_lab.evaluation.long_run import Look, fate, look_at, saturated_share
 from ebm_lab.evaluation.measurement import mean_and_error
@@ -111,7 +111,11 @@ def _likelihood(estimator: LogZ, run: Run, seed: int) -> tuple[list[Measurement]
         bracket, notes = ask(estimator, objective, run.energy, run.data, x, generator)
     if bracket is None:
         return [], notes
-    return list(of_model(bracket, objective, run.energy, run.data, x)), notes
+    measurements = [
+        *of_model(bracket, objective, run.energy, run.data, x),
+        *by_learned_constant(objective, run.energy, run.data, x),
+    ]
+    return measurements, notes
 
 
 def _of_images(cfg: DictConfig, run: Run, folder: RunFolder) -> tuple[list[Measurement], list[str]]:

@@ -27,7 +27,7 @@ from ebm_lab.evaluation.divergences import (
     score_matching_loss,
 )
 from ebm_lab.evaluation.energies import energy_gap, evaluate_in_chunks
-from ebm_lab.evaluation.likelihood import ask, below_the_entropy, box_of, of_model
+from ebm_lab.evaluation.likelihood import ask, below_the_entropy, box_of, by_learned_constant, of_model
 from ebm_lab.evaluation.log_z import Bracket, LogZ, knows_log_partition
 from ebm_lab.evaluation.measurement import Measurement, mean_and_error
 from ebm_lab.evaluation.quadrature import Grid
@@ -128,6 +128,7 @@ class Evaluation:
             bracket, notes = ask(self.log_z, objective, model, data, x, generator, self.grid_points)
             if bracket is not None:
                 measurements = [*_of_model(bracket, objective, model, data, x), *measurements]
+            measurements += by_learned_constant(objective, model, data, x)
             if data.domain in DISCRETE and objective.claims_likelihood():
                 measurements.append(_pseudo_likelihood(model, data, test_x, generator))
         if data.density is not None and data.domain not in DISCRETE:

@@ -75,8 +75,6 @@ def of_model(
     if bracket.is_counted and reverse is not None:
         note = f"{reverse.method}; {reverse.effective_samples:.0f} effective{_errs(reverse.side)}"
         yield Measurement("log_z_reverse", reverse.value, reverse.error, "nats", note)
-    if objective.log_z() is not None:
-        yield Measurement("log_z_learned", objective.log_z(), None, "nats", "the objective's own")
     if bracket.doubt is None and objective.claims_likelihood():
         yield from _of_events(bracket, objective, model, data, x)
     if math.isfinite(found.effective_samples):
@@ -84,6 +82,33 @@ def of_model(
         yield Measurement("log_z_ess", found.effective_samples, None, "", note)
     for name, beside in bracket.beside.items() if bracket.is_counted else ():
         yield Measurement(name, beside.value, beside.error, "nats", f"{beside.method}{_errs(beside.side)}")
+
+
+def by_learned_constant(
+    objective: Objective, model: Energy, data: InMemoryData, x: Tensor
+) -> Iterator[Measurement]:
+    """What the objective's own log Z says, where it has one: the likelihood that needs no estimator.
+
+    A constant that is too small flatters the likelihood, which nothing here can tell: see `log_z` beside it.
+
+    Args:
+        x: held-out events of the law that the method learns.
+    """
+    log_z = objective.log_z()
+    if log_z is None:
+        return
+    constant_error = objective.log_z_error()
+    yield Measurement("log_z_learned", log_z, constant_error, "nats", "the objective's own")
+    if not objective.claims_likelihood():
+        return
+    mean_energy, error = mean_and_error(evaluate_in_chunks(model, x, chunk_size=1024))
+    of = "noised test events, which the method learns" if objective.sigma else "test events"
+    note = f"of {of}, by the learned energy and constant alone"
+    error = math.hypot(error, constant_error or 0.0)
+    yield Measurement("nll_learned", mean_energy + log_z, error, "nats", note)
+    if data.levels is not None and not objective.sigma:
+        of = "of the integer pixels, by the same"
+        yield _bits_per_dim("bits_per_dim_learned", model, data, x, log_z, constant_error or 0.0, of)
 
 
 def _of_events(
@@ -97,7 +122,8 @@ def _of_events(
     note = f"of {of}, with log Z by {found.method}{_errs(found.side)}{sides}"
     yield Measurement("nll", nll, error, "nats", note)
     if data.levels is not None and not objective.sigma:
-        yield _bits_per_dim(model, data, x, bracket)
+        of = f"of the integer pixels{_errs(found.side)}"
+        yield _bits_per_dim("bits_per_dim", model, data, x, found.value, bracket.error, of)
 
 
 def below_the_entropy(measurements: list[Measurement]) -> Iterator[str]:
@@ -115,13 +141,14 @@ def below_the_entropy(measurements: list[Measurement]) -> Iterator[str]:
             )
 
 
-def _bits_per_dim(model: Energy, data: InMemoryData, x: Tensor, bracket: Bracket) -> Measurement:
+def _bits_per_dim(
+    name: str, model: Energy, data: InMemoryData, x: Tensor, log_z: float, log_z_error: float, note: str
+) -> Measurement:
     """Event by event, as each has its own Jacobian back to integers where the pixels are transformed."""
-    log_prob = -evaluate_in_chunks(model, x, chunk_size=1024) - bracket.estimate.value
+    log_prob = -evaluate_in_chunks(model, x, chunk_size=1024) - log_z
     bits, error = mean_and_error(bits_per_dim(log_prob, data.log_jacobian_to_levels(x.double()), data.shape))
-    error += bracket.error / (math.prod(data.shape) * math.log(2))
-    side = _errs(bracket.estimate.side)
-    return Measurement("bits_per_dim", bits, error, "bits", f"of the integer pixels{side}")
+    error += log_z_error / (math.prod(data.shape) * math.log(2))
+    return Measurement(name, bits, error, "bits", note)
 
 
 def _errs(side: str) -> str:

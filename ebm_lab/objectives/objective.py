@@ -247,6 +247,10 @@ class Objective(LightningModule):
         """The learned log Z of `model`, where the method has one."""
         return None
 
+    def log_z_error(self) -> float | None:
+        """The standard error of `log_z`, where the method knows it."""
+        return None
+
     def claims_likelihood(self) -> bool:
         """Whether exp(-E) of `model` is the law that was trained, so that a likelihood means something."""
         return not self.trains_by_sampling or self.sampler.temperature is not None

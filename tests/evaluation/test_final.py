@@ -12,8 +12,6 @@ from ebm_lab.data import TorchvisionImages
 from ebm_lab.energies import Energy, Quadratic
 from ebm_lab.evaluation.final import log_density_mse
 from ebm_lab.evaluation.likelihood import _bits_per_dim
-from ebm_lab.evaluation.log_z import Bracket
-from ebm_lab.evaluation.partition import LogPartition
 from ebm_lab.objectives.known_truth import GaussianTruth
 
 D = 28 * 28
@@ -40,8 +38,8 @@ def test_uniform_pixels_cost_eight_bits_in_every_event(tmp_path, transform):
         transform=transform,
     )  # fmt: skip
     data.setup()
-    log_z = Bracket(LogPartition(3.0, 0.5, 1e4, "low", "by hand"))  # as if Z were e³: 3 / (d log 2) bits more
-    bits = _bits_per_dim(UniformInPixels(data), data, data.test_x, log_z)
+    # as if Z were e³: 3 / (d log 2) bits more
+    bits = _bits_per_dim("bits_per_dim", UniformInPixels(data), data, data.test_x, 3.0, 0.5, "by hand")
     assert bits.value == pytest.approx(8 + 3 / (D * math.log(2)), abs=1e-6)
     assert bits.error == pytest.approx(0.5 / (D * math.log(2)), abs=1e-6)
 

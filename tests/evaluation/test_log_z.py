@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from ebm_lab.energies import Energy, GaussianMixtureEnergy, Quadratic
-from ebm_lab.evaluation.likelihood import below_the_entropy, of_model
+from ebm_lab.evaluation.likelihood import below_the_entropy, by_learned_constant, of_model
 from ebm_lab.evaluation.log_z import (
     AIS,
     SMC,
@@ -191,9 +191,11 @@ class Flat(Energy):
 
 
 def measured(bracket, claims=True, learned=None):
-    objective = SimpleNamespace(sigma=0.0, log_z=lambda: learned, claims_likelihood=lambda: claims)
-    x = torch.zeros(10, 1, dtype=torch.float64)
-    found = of_model(bracket, objective, Flat(), SimpleNamespace(levels=None), x)
+    objective = SimpleNamespace(
+        sigma=0.0, log_z=lambda: learned, log_z_error=lambda: 0.2, claims_likelihood=lambda: claims
+    )
+    asked = objective, Flat(), SimpleNamespace(levels=None), torch.zeros(10, 1, dtype=torch.float64)
+    found = [*of_model(bracket, *asked), *by_learned_constant(*asked)]
     return {m.name: m for m in found}
 
 
@@ -201,7 +203,10 @@ def test_the_likelihood_has_the_error_of_both_sides():
     found = measured(
         Bracket(estimate(3.0), REVERSE, {"log_z_bar": estimate(3.1, side="either")}), learned=2.5
     )
-    assert list(found) == ["log_z", "log_z_reverse", "log_z_learned", "nll", "log_z_ess", "log_z_bar"]
+    assert list(found) == [
+        "log_z", "log_z_reverse", "nll", "log_z_ess", "log_z_bar", "log_z_learned", "nll_learned"
+    ]  # fmt: skip
+    assert found["nll_learned"].value == 4.5 and found["nll_learned"].error == pytest.approx(0.2)
     assert found["nll"].value == 5.0 and found["nll"].error == pytest.approx(0.6)
     assert found["nll"].note.endswith("by this way; errs low; the error covers both sides of log Z")
     assert found["log_z_reverse"].note == "that way; 50 effective; errs high"
