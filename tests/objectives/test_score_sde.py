@@ -96,7 +96,10 @@ def test_nll_of_a_run_is_that_of_the_noised_data():
     x = built.data.test_x[:200].double()
     exact = method.energy(x, sigma=method.ladder.sigmas[0]).detach()
     torch.testing.assert_close(-method.log_prob(x), exact, atol=0.02, rtol=0)  # the prior is fitted to 20 000
-    nll, error, unit, note = method.measurements(built.data)["nll_flow"]
+    found = method.measurements(built.data)
+    assert found["nll_flow_gap"][0] == pytest.approx(0.0, abs=0.01)  # no sampling error: it is paired
+    assert found["nll_flow_gap"][1] < 0.1 * found["nll_flow"][1]
+    nll, error, unit, note = found["nll_flow"]
     entropy = built.data.density.noised(method.sigma).entropy()
     assert abs(nll - entropy) < 4 * error and unit == "nats" and "exact divergence" in note
 
