@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ebm_lab.draws import normal
 from ebm_lab.energies import Energy
 
 OUTPUTS = ("linear", "tanh")
@@ -29,7 +30,7 @@ class GeneratorNetwork(nn.Module, ABC):
     def latents(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num latent_dim"]:
         """z ~ N(0, I); the generator is on the device of the parameters."""
         like = next(self.parameters())
-        return torch.randn(num, self.latent_dim, generator=generator, dtype=like.dtype, device=like.device)
+        return normal((num, self.latent_dim), like, generator)
 
 
 class LatentPosterior(Energy):

@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ebm_lab.draws import normal
 from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import check_data, check_fitted, check_ridge
-from ebm_lab.noise.transport import LOG_2PI, TransportedNoise, normal
+from ebm_lab.noise.transport import LOG_2PI, TransportedNoise
 
 EVENTS_BEYOND = 10  # events of the data below the first knot, and as many above the last
 LARGEST_TAIL = 0.1  # but no more than this share of few data

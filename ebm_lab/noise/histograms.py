@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ebm_lab.draws import uniform
 from ebm_lab.noise.noise import Noise, check_data, check_fitted
 
 
@@ -70,7 +71,7 @@ class Histograms(Noise):
         """Independent draws, uniform within their bins."""
         check_fitted(self)
         bins = torch.multinomial(self.log_probabilities.exp(), num, replacement=True, generator=generator).T
-        u = torch.rand(bins.shape, generator=generator, dtype=self.low.dtype, device=self.low.device)
+        u = uniform(bins.shape, self.low, generator)
         return (self.low + (bins + u) * self.width).view(num, *self.shape)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:

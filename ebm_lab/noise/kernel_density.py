@@ -8,9 +8,10 @@ from jaxtyping import Float
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from ebm_lab.draws import normal
 from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import Noise, check_data, check_fitted
-from ebm_lab.noise.transport import LOG_2PI, normal
+from ebm_lab.noise.transport import LOG_2PI
 
 JUDGED = 2000  # events whose likelihood chooses the width
 CHUNK = 512  # events at a time: a matrix of so many rows and all centres

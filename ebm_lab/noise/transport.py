@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal
 from ebm_lab.noise.noise import Noise
 
 LOG_2PI = math.log(2 * math.pi)
@@ -48,11 +49,6 @@ class TransportedNoise(Noise):
         """log q(x) of each event in nats."""
         z, log_det = self.latent(x)
         return log_standard(z) + log_det
-
-
-def normal(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """z ~ N(0, I) with the dtype and on the device of `like`."""
-    return torch.randn(shape, generator=generator, dtype=like.dtype, device=like.device)
 
 
 def log_standard(z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:

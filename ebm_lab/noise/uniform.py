@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.domains import CONTINUOUS, UNIT
+from ebm_lab.draws import uniform
 from ebm_lab.noise.noise import Noise
 
 
@@ -36,7 +37,7 @@ class UniformBox(Noise):
 
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent draws low + (high - low) u."""
-        u = torch.rand((num, *self.shape), generator=generator, dtype=self.low.dtype, device=self.low.device)
+        u = uniform((num, *self.shape), self.low, generator)
         return self.low + (self.high - self.low) * u
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:

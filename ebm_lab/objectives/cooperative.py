@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_lab.data import Batch, InMemoryData
+from ebm_lab.draws import normal_like
 from ebm_lab.errors import UserError
 from ebm_lab.generators import GeneratorNetwork, LatentPosterior
 from ebm_lab.objectives.known_truth import GaussianTruth
@@ -156,7 +157,7 @@ class CooperativeTraining(Objective):
         z = self.network.latents(num, generator)
         x = self.network(z)
         if self.generator_noise:
-            noise = torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+            noise = normal_like(x, generator)
             x = x + self.generator_noise * noise
         return z, x
 

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
+from ebm_lab.draws import uniform
 from ebm_lab.energies import Energy, NoiseLadder, as_events
 from ebm_lab.noise import NoisedGaussian
 from ebm_lab.objectives.ladder_objective import noised
@@ -94,7 +95,7 @@ class DualScoreMatching(NormalisedLadder):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss at a fresh level and with fresh noise for every event."""
         x = batch.x
-        u = torch.rand(len(x), generator=self.generator, device=x.device, dtype=x.dtype)
+        u = uniform(x.shape[:1], x, self.generator)
         low, high = self.sigmas[0], self.sigmas[-1]
         sigma = low * (high / low) ** u
         return dual_score_loss(self.energy, x, self.normal_like(x), sigma, self.level_weight)

@@ -4,8 +4,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch
+from ebm_lab.draws import normal
 from ebm_lab.noise import Flow
-from ebm_lab.noise.transport import log_standard, normal
+from ebm_lab.noise.transport import log_standard
 from ebm_lab.objectives.nce import nce_loss
 from ebm_lab.objectives.noise_contrast import Logits, NoiseContrast, log_ratio
 from ebm_lab.objectives.objective import Parts, Player

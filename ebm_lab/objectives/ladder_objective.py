@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ebm_lab.data import InMemoryData
+from ebm_lab.draws import normal_like
 from ebm_lab.energies import Energy, NoiseLadder, ScoreNetwork, as_events
 from ebm_lab.errors import UserError
 from ebm_lab.noise import Noise
@@ -100,5 +101,5 @@ def widened(
 ) -> Float[Tensor, "num *shape"]:
     """Draws of a noise that was fitted to data noised by σ = low, with as much more on them as high has."""
     x = noise.sample(num, generator)
-    z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+    z = normal_like(x, generator)
     return x + (high**2 - low**2) ** 0.5 * z

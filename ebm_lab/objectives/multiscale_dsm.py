@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
+from ebm_lab.draws import uniform
 from ebm_lab.energies import Energy, Tempered, as_events, geometric_ladder, score
 from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.ladder_objective import noised, widened
@@ -104,7 +105,7 @@ class MultiscaleDenoisingScoreMatching(Objective):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss with a fresh level and fresh noise for every event."""
         x = batch.x
-        u = torch.rand(len(x), generator=self.generator, device=x.device, dtype=x.dtype)
+        u = uniform(x.shape[:1], x, self.generator)
         return multiscale_denoising_loss(self.energy, x, self.normal_like(x), self.sigma_at(u), self.sigma)
 
     def sigma_at(self, u: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:

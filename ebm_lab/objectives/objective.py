@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.domains import CONTINUOUS, check_domain
+from ebm_lab.draws import normal_like
 from ebm_lab.energies import Energy, ScoreNetwork, Tempered, advance_power_iteration
 from ebm_lab.errors import Diverged, UserError
 from ebm_lab.noise import Noise
@@ -363,7 +364,7 @@ class Objective(LightningModule):
 
     def normal_like(self, x: Tensor) -> Tensor:
         """z ~ N(0, I) of x's shape, from this objective's generator."""
-        return torch.randn(x.shape, generator=self.generator, device=x.device, dtype=x.dtype)
+        return normal_like(x, self.generator)
 
     @contextmanager
     def drawing_from(self, generator: torch.Generator) -> Iterator[None]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch, InMemoryData, bits_per_dim
+from ebm_lab.draws import normal_like, signs_like, uniform
 from ebm_lab.energies import Diffusion, Energy, NoiseLadder, ScoreNetwork, score
 from ebm_lab.noise import NoisedGaussian
 from ebm_lab.objectives.known_truth import NoisedTruth
@@ -137,7 +138,7 @@ class ScoreSDE(LadderObjective):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss at a fresh time and with fresh noise for every event."""
         x = batch.x
-        u = torch.rand(len(x), generator=self.generator, device=x.device, dtype=x.dtype)
+        u = uniform(x.shape[:1], x, self.generator)
         t = self.smallest_time + (1 - self.smallest_time) * u
         return diffusion_loss(self.energy, x, self.normal_like(x), t, self.sde, self.weighting)
 
@@ -148,7 +149,7 @@ class ScoreSDE(LadderObjective):
         def predict(k: int, x: Tensor) -> Tensor:
             if k == 0:
                 return x
-            z = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+            z = normal_like(x, generator)
             return predicted(self.energy, x, z, sigmas[k - 1], sigmas[k]).detach()
 
         x = widened(self.prior, sigmas[-1], sigmas[0], num, generator)
@@ -160,7 +161,7 @@ class ScoreSDE(LadderObjective):
         first, last = self.ladder.sigmas[0], self.ladder.sigmas[-1]
         probe = None
         if x[0].numel() > EXACT:
-            probe = 2 * torch.randint(0, 2, x.shape, generator=self.generator, device=x.device).to(x) - 1
+            probe = signs_like(x, self.generator)
         width = math.sqrt(last**2 - first**2)  # beside the noise on the data to which the prior is fitted
         return flow_log_prob(
             self.energy, x, first, last, lambda end: self.prior.log_prob(end, width), probe=probe

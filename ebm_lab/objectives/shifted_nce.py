@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch
+from ebm_lab.draws import signs_like
 from ebm_lab.energies import Energy
 from ebm_lab.objectives.conditional_nce import conditional_loss
 from ebm_lab.objectives.objective import Objective, Parts
@@ -60,5 +61,5 @@ class ShiftedNCE(Objective):
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss along fresh Rademacher directions."""
         x = self.corrupted(batch.x)
-        v = 2 * torch.randint(0, 2, x.shape, generator=self.generator, device=x.device).to(x.dtype) - 1
+        v = signs_like(x, self.generator)
         return shifted_loss(self.energy, x, self.scale * v)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal_like, signs_like
+
 Slices = Literal["rademacher", "gaussian", "sphere"]
 SLICES = ("rademacher", "gaussian", "sphere")
 
@@ -28,8 +30,8 @@ def draw_slices(
     2 (d ‖H‖² - (tr H)²) / (d + 2).
     """
     if slices == "rademacher":
-        return 2 * torch.randint(0, 2, x.shape, generator=generator, device=x.device).to(x.dtype) - 1
-    v = torch.randn(x.shape, generator=generator, device=x.device, dtype=x.dtype)
+        return signs_like(x, generator)
+    v = normal_like(x, generator)
     if slices == "gaussian":
         return v
     flat = v.flatten(1)

@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.domains import BINARY
+from ebm_lab.draws import uniform
 from ebm_lab.errors import UserError
 from ebm_lab.samplers.coupling import Bernoulli
 from ebm_lab.samplers.kernel import ExactKernel, Info, State
-from ebm_lab.samplers.moves import uniforms
 
 
 @runtime_checkable
@@ -72,9 +72,9 @@ class BlockGibbs(ExactKernel):
         """One transition; `draw` is a uniform for every hidden unit and one for every site."""
         x = state.x
         hidden_logits = energy.hidden_logits(x)
-        u_hidden = uniforms(hidden_logits.shape, x, generator) if draw is None else draw[0]
+        u_hidden = uniform(hidden_logits.shape, x, generator) if draw is None else draw[0]
         hidden = Bernoulli(hidden_logits.sigmoid()).drawn(u_hidden)
-        u = uniforms(x.shape, x, generator) if draw is None else draw[1]
+        u = uniform(x.shape, x, generator) if draw is None else draw[1]
         y = Bernoulli(energy.visible_logits(hidden).sigmoid()).drawn(u)
         return State(y, None, None, state.step + 1), Info(
             energy.free_energy(x, hidden_logits), None, None, None

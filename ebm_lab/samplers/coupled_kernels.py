@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import uniform
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.block_gibbs import BlockGibbs, TwoLayers
 from ebm_lab.samplers.coupling import (
@@ -25,7 +26,6 @@ from ebm_lab.samplers.independence import Independence
 from ebm_lab.samplers.kernel import Info, Kernel, State
 from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.mala import MALA
-from ebm_lab.samplers.moves import uniforms
 from ebm_lab.samplers.schedules import Constant
 
 Coupling = Literal["reflection", "maximal"]
@@ -147,7 +147,7 @@ class CoupledMALA(CoupledKernel):
         """Both proposals, coupled, and one uniform a pair."""
         laws = (proposal(self.kernel, state.x, state.gradient) for state in (x, y))
         proposed = torch.cat(self.couple(*laws, generator))
-        u = torch.rand(len(x.x), generator=generator, dtype=x.x.dtype, device=x.x.device)
+        u = uniform(x.x.shape[:1], x.x, generator)
         after, info = self.kernel.judge(energy, joined(x, y), proposed, u.repeat(2))
         return after.rows(slice(None, len(u))), after.rows(slice(len(u), None)), info
 
@@ -193,7 +193,7 @@ class CoupledBlockGibbs(CoupledKernel):
         places = torch.cat([x.x, y.x])
         logits = energy.hidden_logits(places)
         num = len(x.x)
-        u = uniforms(logits[:num].shape, places, generator)
+        u = uniform(logits[:num].shape, places, generator)
         hidden = Bernoulli(logits.sigmoid()).drawn(torch.cat([u, u]))
         laws = (Bernoulli(p) for p in energy.visible_logits(hidden).sigmoid().split(num))
         after = (State(place, None, None, x.step + 1) for place in layer_coupling(*laws, generator))

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ebm_lab.draws import normal_like, uniform
+
 
 class Law(Protocol):
     """The laws of a batch of events, one an event, each normalised: what a coupling needs of them."""
@@ -34,7 +36,7 @@ class Normal(NamedTuple):
 
     def sample(self, generator: torch.Generator | None) -> Float[Tensor, "batch *shape"]:
         """mean + scale z."""
-        return self.mean + self.scale * _normal_like(self.mean, generator)
+        return self.mean + self.scale * normal_like(self.mean, generator)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """-‖x - mean‖² / (2 scale²) - d log scale - (d/2) log 2π."""
@@ -57,7 +59,7 @@ class Bernoulli(NamedTuple):
 
     def sample(self, generator: torch.Generator | None) -> Float[Tensor, "batch *shape"]:
         """1 where a uniform falls below the probability."""
-        return self.drawn(_uniform(self.probabilities.shape, self.probabilities, generator))
+        return self.drawn(uniform(self.probabilities.shape, self.probabilities, generator))
 
     def drawn(self, u: Float[Tensor, "batch *shape"]) -> Float[Tensor, "batch *shape"]:
         """1 where u falls below the probability; one u for two laws couples each coordinate maximally."""
@@ -85,7 +87,7 @@ class Categorical(NamedTuple):
     def sample(self, generator: torch.Generator | None) -> Float[Tensor, "batch *sites classes"]:
         """The first class whose cumulative probability exceeds a uniform, one-hot."""
         p = self.probabilities
-        u = _uniform((*p.shape[:-1], 1), p, generator)
+        u = uniform((*p.shape[:-1], 1), p, generator)
         classes = (p.cumsum(-1)[..., :-1] <= u).sum(-1)
         return torch.nn.functional.one_hot(classes, p.shape[-1]).to(p.dtype)
 
@@ -116,12 +118,12 @@ def maximal_coupling(p: Law, q: Law, generator: torch.Generator | None) -> tuple
     """
     x = p.sample(generator)
     y = x.clone()
-    u = _uniform(x.shape[:1], x, generator)
+    u = uniform(x.shape[:1], x, generator)
     apart = _rejected(p, q, x, u).nonzero().squeeze(1)
     while len(apart):
         p_apart, q_apart = p.rows(apart), q.rows(apart)
         proposed = q_apart.sample(generator)
-        taken = _rejected(q_apart, p_apart, proposed, _uniform(apart.shape, u, generator))
+        taken = _rejected(q_apart, p_apart, proposed, uniform(apart.shape, u, generator))
         y[apart[taken]] = proposed[taken]
         apart = apart[~taken]
     return x, y
@@ -146,12 +148,12 @@ def layer_coupling(p: Bernoulli, q: Bernoulli, generator: torch.Generator | None
     """
     x = p.sample(generator)
     y = x.clone()
-    apart = _rejected(p, q, x, _uniform(x.shape[:1], x, generator)).nonzero().squeeze(1)
+    apart = _rejected(p, q, x, uniform(x.shape[:1], x, generator)).nonzero().squeeze(1)
     wanted = torch.ones(2, len(apart), dtype=torch.bool, device=x.device)  # of x and of y
     while len(apart):
         laws = p.rows(apart), q.rows(apart)
-        u = _uniform(laws[0].probabilities.shape, x, generator)
-        u_taken = _uniform(apart.shape, x, generator)
+        u = uniform(laws[0].probabilities.shape, x, generator)
+        u_taken = uniform(apart.shape, x, generator)
         for to, (law, other), open_ in zip((x, y), (laws, laws[::-1]), wanted, strict=True):
             proposed = law.drawn(u)
             taken = open_ & _rejected(law, other, proposed, u_taken)
@@ -183,8 +185,8 @@ def reflection_coupling(p: Normal, q: Normal, generator: torch.Generator | None)
         O'Leary & Atchadé 2020, arXiv 1708.03625, section 4.1.
     """
     shape, s = p.mean.shape, p.scale
-    z = _normal_like(p.mean, generator).flatten(1)
-    u = _uniform(shape[:1], p.mean, generator)
+    z = normal_like(p.mean, generator).flatten(1)
+    u = uniform(shape[:1], p.mean, generator)
     delta = ((p.mean - q.mean) / s).flatten(1)
     meets = u.log() <= -((z * delta).sum(1) + 0.5 * delta.square().sum(1))
     e = torch.nn.functional.normalize(delta, dim=1)
@@ -192,11 +194,3 @@ def reflection_coupling(p: Normal, q: Normal, generator: torch.Generator | None)
     x = p.mean + s * z.view(shape)
     y = q.mean + s * mirrored.view(shape)
     return x, torch.where(meets.view(-1, *[1] * (len(shape) - 1)), x, y)
-
-
-def _normal_like(x: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
-
-
-def _uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import uniform
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import (
     Info,
@@ -16,7 +17,7 @@ from ebm_lab.samplers.kernel import (
     checked_log_ratio,
     evaluated,
 )
-from ebm_lab.samplers.moves import moves_of, uniforms
+from ebm_lab.samplers.moves import moves_of
 from ebm_lab.samplers.schedules import Schedule, as_schedule
 
 
@@ -110,5 +111,5 @@ class DiscreteLangevin(Kernel):
         return after, Info(energies, gradient, log_ratio.clamp(max=0).exp(), None)
 
     def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor | None]:
-        u_sites = uniforms((len(x), self.moves.num_sites(x)), x, generator)
-        return u_sites, uniforms(x.shape[:1], x, generator) if self.adjusted else None
+        u_sites = uniform((len(x), self.moves.num_sites(x)), x, generator)
+        return u_sites, uniform(x.shape[:1], x, generator) if self.adjusted else None

@@ -6,8 +6,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ebm_lab.draws import uniform
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_energies
-from ebm_lab.samplers.moves import moves_of, uniforms
+from ebm_lab.samplers.moves import moves_of
 
 SCANS = ("systematic", "random")
 
@@ -87,4 +88,4 @@ class Gibbs(ExactKernel):
             first = torch.randint(total, (1,), **at)
             order = (first + torch.arange(num, device=x.device)) % total
             sites = order[:, None].expand(num, len(x))
-        return sites, uniforms((num, len(x)), x, generator)
+        return sites, uniform((num, len(x)), x, generator)

@@ -6,9 +6,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ebm_lab.draws import uniform
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
-from ebm_lab.samplers.moves import moves_of, uniforms
+from ebm_lab.samplers.moves import moves_of
 
 
 class GibbsWithGradients(ExactKernel):
@@ -75,7 +76,7 @@ class GibbsWithGradients(ExactKernel):
 
     def _draw(self, forward: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         move = torch.multinomial(forward.exp(), 1, generator=generator).squeeze(1)
-        return move, uniforms(forward.shape[:1], forward, generator)
+        return move, uniform(forward.shape[:1], forward, generator)
 
 
 def _at(log_q: Float[Tensor, "batch moves"], move: Int[Tensor, " batch"]) -> Float[Tensor, " batch"]:

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.domains import ANY
+from ebm_lab.draws import uniform
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio
 
 
@@ -71,7 +72,7 @@ class Independence(ExactKernel):
     ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
         """A proposal and a uniform for each of the chains at x."""
         y = self.proposal.sample(len(x), generator)
-        return y, torch.rand(x.shape[:1], generator=generator, dtype=x.dtype, device=x.device)
+        return y, uniform(x.shape[:1], x, generator)
 
 
 @torch.no_grad()

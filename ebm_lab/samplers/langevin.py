@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal_like
 from ebm_lab.energies.energy import Energy, energy_and_gradient, score
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature
 from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive, scaled
@@ -127,13 +128,6 @@ class Langevin(Kernel):
         drift = drift if clip is None else drift.clamp(-clip, clip)
         moved = x.detach() - h * drift + math.sqrt(2 * h * T) * draw
         return moved if self.clamp is None else moved.clamp(*self.clamp)
-
-
-def normal_like(
-    x: Float[Tensor, "batch *shape"], generator: torch.Generator | None
-) -> Float[Tensor, "batch *shape"]:
-    """A standard normal for every coordinate."""
-    return torch.randn(x.shape, generator=generator, dtype=x.dtype, device=x.device)
 
 
 def _fraction(mask: Tensor, dtype: torch.dtype) -> Tensor:

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal_like, uniform
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, after_proposal, checked_log_ratio, evaluated
-from ebm_lab.samplers.langevin import normal_like
 from ebm_lab.samplers.schedules import Schedule, as_schedule, scaled
 
 
@@ -98,5 +98,5 @@ def normal_and_uniform(
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, " batch"]]:
     """A standard normal for every coordinate and a uniform for every event."""
     z = normal_like(x, generator)
-    u = torch.rand(x.shape[:1], generator=generator, dtype=x.dtype, device=x.device)
+    u = uniform(x.shape[:1], x, generator)
     return z, u

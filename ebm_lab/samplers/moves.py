@@ -251,11 +251,6 @@ def moves_of(domain: str) -> Moves:
     return known[domain]()
 
 
-def uniforms(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform draws on [0, 1) of the dtype and device of `like`."""
-    return torch.rand(shape, generator=generator, dtype=like.dtype, device=like.device)
-
-
 def _inverse_cdf(log_p: Float[Tensor, "*batch values"], u: Float[Tensor, "*batch"]) -> Int[Tensor, "*batch"]:
     """The value at which the cumulated probabilities pass u; rounding never leads beyond the last."""
     passed = log_p.exp().cumsum(-1)[..., :-1] <= u[..., None]

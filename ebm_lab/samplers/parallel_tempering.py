@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import uniform
 from ebm_lab.samplers.kernel import ExactKernel, Info, State, checked_log_ratio
 from ebm_lab.samplers.schedules import Schedule
 
@@ -106,7 +107,7 @@ class ParallelTempering(ExactKernel):
         change = (beta[lower] - beta[lower + 1]) * (energy[lower] - energy[lower + 1]) / self.temperature
         log_ratio = checked_log_ratio(self, change.flatten(), energy[lower].flatten()).view_as(change)
         if u is None:
-            u = torch.rand(change.shape, generator=generator, dtype=x.dtype, device=x.device)
+            u = uniform(change.shape, x, generator)
         order = torch.arange(len(self.temperatures), device=x.device)[:, None].repeat(1, batch)
         swapped = (u.log() < log_ratio).long()
         order[lower] += swapped

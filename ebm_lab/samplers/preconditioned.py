@@ -7,9 +7,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal_like
 from ebm_lab.energies.energy import energy_and_gradient
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature
-from ebm_lab.samplers.langevin import Langevin, normal_like
+from ebm_lab.samplers.langevin import Langevin
 from ebm_lab.samplers.schedules import Schedule, as_schedule, check_positive, scaled
 
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal_like
 from ebm_lab.samplers.hmc import leapfrog
 from ebm_lab.samplers.kernel import Info, Kernel, State, check_temperature, evaluated
-from ebm_lab.samplers.langevin import normal_like
 from ebm_lab.samplers.schedules import Constant, Schedule, as_schedule, check_positive, scaled
 
 
