@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from ebm_lab.domains import CONTINUOUS
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.noise_levels import need_level
 
 
 class ModeWeight(Energy):
@@ -74,6 +75,5 @@ class NoisedModeWeight(ModeWeight):
         self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, " batch"]:
         """E(x, σ), with one level for all events or one for each."""
-        if sigma is None:
-            raise ValueError("this energy is conditioned on a noise level: bind one, energy.given(sigma=...)")
+        need_level(sigma)
         return self._with_variance(x, self.scale**2 + torch.as_tensor(sigma).to(x).reshape(-1).square())

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ebm_lab.energies.composition import plus_base
 from ebm_lab.energies.energy import Energy
-from ebm_lab.energies.noise_levels import as_events
+from ebm_lab.energies.noise_levels import as_events, need_level
 
 LOWEST, HIGHEST = 0.25, 4.0  # frequencies of the sinusoids, in radians per factor e of σ
 
@@ -164,9 +164,7 @@ def network_energy(
 
 def check_level(sigma: Float[Tensor, "..."] | None, conditioning: NoiseConditioning | None) -> None:
     """Raise a ValueError for a network that is conditioned and no level, or a level and none that is."""
-    if (sigma is None) != (conditioning is None):
-        raise ValueError(
-            "this energy is conditioned on a noise level: bind one, energy.given(sigma=...)"
-            if sigma is None
-            else "this energy is not conditioned on a noise level: choose conditioning=noise_level"
-        )
+    if conditioning is not None:
+        need_level(sigma)
+    elif sigma is not None:
+        raise ValueError("this energy is not conditioned on a noise level: choose conditioning=noise_level")

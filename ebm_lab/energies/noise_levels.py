@@ -96,3 +96,9 @@ def variance_preserving_ladder(
 def as_events(numbers: Tensor, like: Tensor) -> Tensor:
     """Numbers of the leading axes, such as one an event, to be broadcast over the others of `like`."""
     return numbers.view(*numbers.shape, *[1] * (like.dim() - numbers.dim()))
+
+
+def need_level(sigma: Tensor | float | None) -> None:
+    """Raise a ValueError where an energy of x and σ is asked without σ."""
+    if sigma is None:
+        raise ValueError("this energy is conditioned on a noise level: bind one, energy.given(sigma=...)")

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_lab.energies.energy import Energy
-from ebm_lab.energies.noise_levels import NoiseLadder
+from ebm_lab.energies.noise_levels import NoiseLadder, need_level
 from ebm_lab.energies.quadratic import Quadratic
 
 
@@ -34,8 +34,7 @@ class QuadraticLadder(Energy):
         self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, " batch"]:
         """E(x, σ), with one level for all events or one for each."""
-        if sigma is None:
-            raise ValueError("this energy is conditioned on a noise level: bind one, energy.given(sigma=...)")
+        need_level(sigma)
         log_sigma = torch.as_tensor(sigma).to(self.log_sigmas).log().expand(len(x))
         nearest = (log_sigma[:, None] - self.log_sigmas).abs().argmin(1)
         energies = torch.stack([level(x) for level in self.levels], 1)

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ebm_lab.energies.energy import Energy
+from ebm_lab.energies.noise_levels import need_level
 
 
 class NoisedQuadratic(Energy):
@@ -47,8 +48,7 @@ class NoisedQuadratic(Energy):
         self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None
     ) -> Float[Tensor, " batch"]:
         """E(x, σ), with one level for all events or one for each."""
-        if sigma is None:
-            raise ValueError("this energy is conditioned on a noise level: bind one, energy.given(sigma=...)")
+        need_level(sigma)
         sigma = torch.as_tensor(sigma).to(x).reshape(-1)
         noise = sigma.square()[:, None, None] * torch.eye(len(self.log_diagonal)).to(x)
         factor = torch.linalg.cholesky(self.covariance + noise)
