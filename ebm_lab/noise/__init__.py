@@ -11,7 +11,7 @@ from ebm_lab.noise.mixture import LowRankMixture
 from ebm_lab.noise.noise import Noise
 from ebm_lab.noise.noised_gaussian import NoisedGaussian
 from ebm_lab.noise.perturbation import GaussianPerturbation, Perturbation, ShrinkingPerturbation
-from ebm_lab.noise.transport import TransportedNoise
+from ebm_lab.noise.transport import TransportedNoise, need_transport
 from ebm_lab.noise.uniform import UniformBox
 
 __all__ = [
@@ -33,4 +33,5 @@ __all__ = [
     "StandardGaussian",
     "TransportedNoise",
     "UniformBox",
+    "need_transport",
 ]

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.draws import normal
+from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import Noise
 
 LOG_2PI = math.log(2 * math.pi)
@@ -54,3 +55,17 @@ class TransportedNoise(Noise):
 def log_standard(z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
     """log N(z; 0, I)."""
     return -(z.square().sum(1) + z.shape[1] * LOG_2PI) / 2
+
+
+def need_transport(noise: Noise, wanted: str) -> TransportedNoise:
+    """The noise, or a UserError where it is no map of a standard normal.
+
+    Args:
+        wanted: what works in the normal's coordinates, as the command names it.
+    """
+    if not isinstance(noise, TransportedNoise):
+        raise UserError(
+            f"{type(noise).__name__} is not the law of a map of a standard normal, and {wanted} works in the "
+            "coordinates of that: choose noise=gaussian, diagonal, standard, copula or flow"
+        )
+    return noise

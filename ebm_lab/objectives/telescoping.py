@@ -11,7 +11,7 @@ from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies import ClassifierEnergy, Energy, as_classifier
 from ebm_lab.errors import UserError
-from ebm_lab.noise import Noise, StandardGaussian, TransportedNoise
+from ebm_lab.noise import Noise, StandardGaussian, need_transport
 from ebm_lab.objectives.bridges_truth import Bridges, BridgesTruth
 from ebm_lab.objectives.noise_contrast import SATURATED, refuse_impossible_noise
 from ebm_lab.objectives.objective import Objective, Parts
@@ -117,12 +117,8 @@ class TelescopingRatio(Objective):
             raise ValueError(f"num_bridges must be at least 1, got {num_bridges}")
         if not power > 0:
             raise ValueError(f"power must be positive, got {power}")
-        if latent and not isinstance(self.noise, TransportedNoise):
-            raise UserError(
-                f"{type(self.noise).__name__} is not the law of a map of a standard normal, and "
-                "objective.latent=true mixes in the coordinates of that: choose noise=gaussian, diagonal, "
-                "standard, copula or flow"
-            )
+        if latent:
+            need_transport(self.noise, "objective.latent=true")
         self.latent = latent
         self.alphas = [(k / num_bridges) ** power for k in range(num_bridges + 1)]
         self.register_buffer("accuracies", torch.zeros(num_bridges))

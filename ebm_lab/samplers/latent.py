@@ -11,7 +11,7 @@ from torch import Tensor
 from ebm_lab.energies.latent import LatentEnergy
 from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import Noise
-from ebm_lab.noise.transport import TransportedNoise
+from ebm_lab.noise.transport import TransportedNoise, need_transport
 from ebm_lab.samplers.kernel import ExactKernel, Info, State
 from ebm_lab.samplers.schedules import Schedule
 
@@ -58,13 +58,8 @@ class InLatentSpace(ExactKernel):
 
     def on(self, noise: Noise) -> "InLatentSpace":
         """The kernel in this noise's coordinates."""
-        if not isinstance(noise, TransportedNoise):
-            raise UserError(
-                f"{type(noise).__name__} is not the law of a map of a standard normal, and sampler=latent "
-                "moves in the coordinates of that: choose noise=gaussian, diagonal, standard, copula or flow"
-            )
         other = InLatentSpace(self.kernel)
-        other.noise = noise
+        other.noise = need_transport(noise, "sampler=latent")
         return other
 
     def at_scale(self, factor: float) -> "InLatentSpace":
