@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,6 +13,9 @@ class LatentEnergy(Energy):
     """E_z(z) = E(T(z)) - log |det ∂T/∂z|: the law exp(-E) of x = T(z), as one of z, with the same log Z.
 
     Where E = -log q of the noise, the law of T(z) for z ~ N(0, I), it is the standard normal's energy.
+
+    Where T leaves the floats, as a flow far from its data may, E_z = +inf: a place that chains do not enter.
+    A NaN of E itself stays one.
 
     Args:
         energy: x -> E(x).
@@ -30,4 +34,6 @@ class LatentEnergy(Energy):
     def forward(self, z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
         """E(T(z)) - log |det ∂T/∂z|."""
         x, log_det = self.noise.transport(z)
-        return self.energy(x) - log_det
+        reached = x.flatten(1).isfinite().all(1) & log_det.isfinite()
+        x = torch.where(reached.view(-1, *[1] * (x.dim() - 1)), x, 0.0)
+        return torch.where(reached, self.energy(x) - log_det, torch.inf)

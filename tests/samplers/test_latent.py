@@ -84,6 +84,30 @@ def test_a_step_goes_the_length_of_the_noise_s_scales():
     assert chains.step_size > 0.3 and chains.acceptance > 0.4
 
 
+class Overflowing(StandardGaussian):
+    """x = e^{z}, so that z above 710 has no x."""
+
+    def transport(self, z):
+        return z.exp(), z.sum(1)
+
+    def latent(self, x):
+        return x.log(), -x.log().sum(1)
+
+
+def test_where_the_map_leaves_the_floats_no_chain_goes():
+    energy = LatentEnergy(lambda x: x.square().sum(1), Overflowing((1,)).double())
+    seen = energy(torch.tensor([[0.0], [800.0]], dtype=F64))
+    assert seen.tolist() == [1.0, math.inf]
+    kernel = InLatentSpace(HMC(1e6, 1)).on(Overflowing((1,)).double())
+    start = torch.ones(50, 1, dtype=F64)
+    chains = run_chains(kernel, lambda x: 0.5 * x.log().square().sum(1), start, 3, seeded(9))
+    assert torch.equal(chains.x, start) and chains.acceptance == 0
+    with pytest.raises(FloatingPointError, match="E or ∇E is NaN"):  # one of the energy itself is told
+        run_chains(
+            kernel, lambda x: x.sum(1) + torch.where(x[:, 0] == 1, 0.0, torch.nan), start, 3, seeded(9)
+        )
+
+
 def test_refusals():
     with pytest.raises(UserError, match="UniformBox is not the law of a map of a standard normal"):
         InLatentSpace(HMC(0.1)).on(UniformBox((2,), -1.0, 1.0))
