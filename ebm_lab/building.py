@@ -227,7 +227,7 @@ def load_run(path: str | Path, checkpoint: str = "last") -> Run:
     cfg = folder.saved_config()
     saved = read_checkpoint(folder.checkpoint(checkpoint), cfg)
     with torch.random.fork_rng():
-        built = build(cfg)
+        built = build(_without_long_fits(cfg))
     built.objective.restore(saved)
     built.objective.eval()
     results = from_json(folder.results.read_text()) if folder.results.exists() else []
@@ -242,3 +242,18 @@ def load_run(path: str | Path, checkpoint: str = "last") -> Run:
         config=cfg,
         path=folder.path,
     )
+
+
+def _without_long_fits(cfg: DictConfig) -> DictConfig:
+    """The config with one step for each flow's fit, whose weights the checkpoint holds: it takes minutes."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+
+    def shorten(node: Any) -> None:
+        children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        if isinstance(node, dict) and node.get("_target_") == "ebm_lab.noise.Flow":
+            node["fit_steps"] = 1
+        for child in children:
+            shorten(child)
+
+    shorten(plain)
+    return OmegaConf.create(plain)

@@ -182,6 +182,17 @@ def test_a_loaded_run_has_its_chains(whole):
     assert loaded.log_z == loaded.results["log_z_learned"].value
 
 
+def test_a_loaded_flow_is_the_fitted_one_and_is_not_fitted_again(tmp_path):
+    folder = tmp_path / "run"
+    flow = ["noise=flow", "noise.fit_steps=30", "noise.width=8", "noise.num_transforms=1"]
+    outcome = command(*TINY, "objective=nce", *flow, "iterations=3", f"output_dir={folder}")
+    assert outcome.code == 0, outcome.text
+    loaded, saved = load_run(folder).objective, last(folder)["state_dict"]
+    assert loaded.noise.fit_steps == 1
+    noise = {k: v for k, v in loaded.state_dict().items() if k.startswith("noise.")}
+    assert noise and all(torch.equal(v, saved[k]) for k, v in noise.items())
+
+
 @pytest.mark.parametrize("limit", ["energy_evaluations=2000", "seconds=0.2"])
 def test_a_run_that_other_limits_ended_is_finished(tmp_path, limit):
     folder = tmp_path / "run"
