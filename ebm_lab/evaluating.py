@@ -109,13 +109,8 @@ def _likelihood(estimator: LogZ, run: Run, seed: int) -> tuple[list[Measurement]
     with objective.uncounted(), objective.drawing_from(generator):
         x = objective.corrupted(run.data.test_x)
         bracket, notes = ask(estimator, objective, run.energy, run.data, x, generator)
-    if bracket is None:
-        return [], notes
-    measurements = [
-        *of_model(bracket, objective, run.energy, run.data, x),
-        *by_learned_constant(objective, run.energy, run.data, x),
-    ]
-    return measurements, notes
+    measurements = [] if bracket is None else list(of_model(bracket, objective, run.energy, run.data, x))
+    return [*measurements, *by_learned_constant(objective, run.energy, run.data, x)], notes
 
 
 def _of_images(cfg: DictConfig, run: Run, folder: RunFolder) -> tuple[list[Measurement], list[str]]:

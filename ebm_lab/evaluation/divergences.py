@@ -102,7 +102,8 @@ def score_matching_loss(
     """E[tr ∇s_θ + ½‖s_θ‖²] over held-out events, exactly, and its standard error.
 
     By parts it is ½ E‖s_θ - s‖² - ½ E‖s‖²: a Fisher divergence for data whose own score s is not known, up to
-    a number that is the same for every model. As blind to the weights of separated modes.
+    a number that is the same for every model. As blind to the weights of separated modes. The model must be
+    twice differentiable: where its score jumps, the jumps' part of tr ∇s is missed.
 
     Args:
         chunk_size: events at a time.

@@ -103,11 +103,12 @@ def by_learned_constant(
         return
     mean_energy, error = mean_and_error(evaluate_in_chunks(model, x, chunk_size=1024))
     of = "noised test events, which the method learns" if objective.sigma else "test events"
-    note = f"of {of}, by the learned energy and constant alone"
-    error = math.hypot(error, constant_error or 0.0)
+    alone = "" if constant_error is not None else "; the constant's error is not known, nor in this one"
+    note = f"of {of}, by the learned energy and constant alone{alone}"
+    error += constant_error or 0.0
     yield Measurement("nll_learned", mean_energy + log_z, error, "nats", note)
     if data.levels is not None and not objective.sigma:
-        of = "of the integer pixels, by the same"
+        of = f"of the integer pixels, by the same{alone}"
         yield _bits_per_dim("bits_per_dim_learned", model, data, x, log_z, constant_error or 0.0, of)
 
 

@@ -41,10 +41,10 @@ class GaussianCopula(TransportedNoise):
             the quantiles costs about K / (2 · events) nats a coordinate.
         jitter: standard deviation of the noise on the data of the fit, in data units, at least 0; positive
             where numbers are repeated, and the width of atoms then.
-        smoothing: pseudo-events a coordinate, at least 0, evenly spaced from the smallest to the largest
+        smoothing: pseudo-events a coordinate, 0 or at least 2, evenly spaced from the smallest to the largest
             number of all the data, that the maps see beside the data. Without any, a number far outside of
             what its own coordinate has shown, such as ink in a corner that was dark in training, costs
-            thousands of nats; with s it costs about log (events / s).
+            thousands of nats; with s it costs about log(events / s) and the log of that range.
         ridge: added to the diagonal of R, at least 0, without a unit, since mapped coordinates have variance
             1; positive where there are fewer events than features.
         seed: of the jitter.
@@ -79,8 +79,8 @@ class GaussianCopula(TransportedNoise):
         seed: int = 0,
     ) -> None:
         super().__init__(shape)
-        if isinstance(smoothing, bool) or not isinstance(smoothing, int) or smoothing < 0:
-            raise ValueError(f"smoothing must be an integer, at least 0, got {smoothing!r}")
+        if isinstance(smoothing, bool) or not isinstance(smoothing, int) or smoothing < 0 or smoothing == 1:
+            raise ValueError(f"smoothing must be 0 or an integer, at least 2, got {smoothing!r}")
         self.smoothing = smoothing
         if num_knots < 2:
             raise ValueError(f"num_knots must be at least 2, got {num_knots}")

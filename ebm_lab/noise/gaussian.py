@@ -95,7 +95,7 @@ class DiagonalGaussian(TransportedNoise):
         return (self.flat(x) - self.mean.flatten()) / self.std.flatten(), -self._log_det(x)
 
     def _log_det(self, events: Tensor) -> Float[Tensor, " batch"]:
-        return (self.std.log().sum()).expand(len(events))
+        return self.std.log().sum().expand(len(events))
 
 
 class Gaussian(TransportedNoise):
@@ -154,4 +154,4 @@ class Gaussian(TransportedNoise):
         return torch.linalg.solve_triangular(self.cholesky, centred.T, upper=False).T, -self._log_det(x)
 
     def _log_det(self, events: Tensor) -> Float[Tensor, " batch"]:
-        return (self.cholesky.diagonal().log().sum()).expand(len(events))
+        return self.cholesky.diagonal().log().sum().expand(len(events))

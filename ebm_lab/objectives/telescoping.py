@@ -32,7 +32,7 @@ class TelescopedEnergy(Energy):
         self.heads = heads
         self.noise = noise
         self.shape = heads.shape
-        self.twice_differentiable = heads.twice_differentiable
+        self.twice_differentiable = heads.twice_differentiable and noise.twice_differentiable
         self.domains = heads.domains & noise.domains
 
     def forward(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
@@ -135,7 +135,7 @@ class TelescopingRatio(Objective):
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean over the bridges of their logistic losses, on waymarks of the batch."""
-        events = self.waymarks(self.corrupted(batch.x))
+        events = self.waymarks_of(self.corrupted(batch.x))
         self.energy_evaluations += events.shape[0] * events.shape[1]  # logits do not count themselves
         logits = self.energy.logits(events.flatten(0, 1)).view(*events.shape[:2], -1)
         losses = telescoping_losses(logits)
@@ -143,7 +143,7 @@ class TelescopingRatio(Objective):
         return losses.mean()
 
     @torch.no_grad()
-    def waymarks(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "waymarks batch *shape"]:
+    def waymarks_of(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, "waymarks batch *shape"]:
         """Events at every α_k, from these to fresh noise."""
         if not self.latent:
             return waymarks(x, self.noise.sample(len(x), self.generator), self.alphas)
@@ -191,7 +191,7 @@ class TelescopingRatio(Objective):
         return None if self.is_saturated else 0.0
 
     def answer(self, truth: BridgesTruth) -> Bridges:
-        """Of the waymarks' covariances (1 - α_k²)(Σ + σ²I) + α_k² s²I."""
+        """Of the waymarks' covariances (1 - α_k²)(Σ + σ²I) + α_k² s²I, latent ones too: T is linear here."""
         if not isinstance(self.noise, StandardGaussian):
             raise UserError("telescoping has a closed form for noise=standard only")
         variance = float(self.noise.scale) ** 2

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -70,11 +70,13 @@ class Kernel(ABC):
         domains: kinds of data in which it moves, of real, image, nonnegative, unit, binary and categorical.
         evaluations_per_step: of the energy, each at every event.
         step_size: the kernel's step by the index of the step; None for a kernel without one.
+        keeps_memory: whether a step reads `State.memory`, so that events cannot be exchanged without it.
     """
 
     domains: frozenset[str] = CONTINUOUS
     evaluations_per_step: int
     step_size: Schedule | None = None
+    keeps_memory: ClassVar[bool] = False
 
     @property
     @abstractmethod

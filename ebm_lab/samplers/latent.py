@@ -12,7 +12,9 @@ from ebm_lab.energies.latent import LatentEnergy
 from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import Noise
 from ebm_lab.noise.transport import TransportedNoise, need_transport
+from ebm_lab.samplers.hmc import HMC
 from ebm_lab.samplers.kernel import ExactKernel, Info, State
+from ebm_lab.samplers.mala import MALA
 from ebm_lab.samplers.schedules import Schedule
 
 
@@ -25,19 +27,21 @@ class InLatentSpace(ExactKernel):
     normal in z: one step suits all directions, however narrow or edged the model is in x.
 
     Args:
-        kernel: K, exact and with a step, at temperature 1, such as MALA or HMC; its step is one in z.
+        kernel: K, MALA or HMC at temperature 1; its step is one in z.
 
     Raises:
         ValueError: another kernel.
         UserError: chains without a noise that is such a law; `on` gives it one.
     Cost: the kernel's, and a T with its gradient for each evaluation.
     Notes: (1) energies and gradients that the chains report are those of E_z. (2) `at_scale` scales the
-    kernel's step, a step in z.
+    kernel's step in z, as adaptation needs it; the path scales with it only where T is linear around 0.
     Reference: Hoffman et al. 2019, NeuTra-lizing bad geometry in Hamiltonian Monte Carlo, arXiv 1903.03704.
     """
 
-    def __init__(self, kernel: ExactKernel) -> None:
-        if not isinstance(kernel, ExactKernel) or kernel.step_size is None or kernel.temperature != 1:
+    keeps_memory = True
+
+    def __init__(self, kernel: MALA | HMC) -> None:
+        if not isinstance(kernel, MALA | HMC) or kernel.temperature != 1:
             raise ValueError(
                 f"{type(kernel).__name__} is no kernel for a latent space: take MALA or HMC at temperature 1"
             )

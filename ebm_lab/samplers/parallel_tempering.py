@@ -40,9 +40,10 @@ class ParallelTempering(ExactKernel):
     """
 
     def __init__(self, kernel: ExactKernel, temperatures: Sequence[float]) -> None:
-        if not isinstance(kernel, ExactKernel) or kernel.step_size is None:
+        if not isinstance(kernel, ExactKernel) or kernel.step_size is None or kernel.keeps_memory:
             raise ValueError(
-                f"{type(kernel).__name__} has no acceptance test and step to temper: take MALA or HMC"
+                f"{type(kernel).__name__} has no acceptance test and step to temper, or a memory of its own: "
+                "take MALA or HMC"
             )
         super().__init__(kernel.temperature)
         self.kernel = kernel

@@ -316,5 +316,6 @@ def test_smoothing_bounds_the_price_of_what_a_coordinate_never_showed():
 
 
 def test_smoothing_out_of_range_is_refused():
-    with pytest.raises(ValueError, match="smoothing must be an integer, at least 0"):
-        GaussianCopula((2,), smoothing=-1)
+    for smoothing in (-1, 1):
+        with pytest.raises(ValueError, match="smoothing must be 0 or an integer, at least 2"):
+            GaussianCopula((2,), smoothing=smoothing)

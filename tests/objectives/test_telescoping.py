@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from ebm_lab.energies import MLP, QuadraticClassifier
 from ebm_lab.errors import UserError
-from ebm_lab.noise import StandardGaussian, UniformBox
+from ebm_lab.noise import GaussianCopula, StandardGaussian, UniformBox
 from ebm_lab.objectives import (
     BridgesTruth,
     GaussianTruth,
@@ -91,7 +91,7 @@ def test_latent_waymarks_are_laws_between_in_the_noise_s_coordinates():
     """With noise N(0, 4) and data N(0, 1): variances (1 - α²) + 4α² again, as T is linear."""
     objective = TelescopingRatio(parts(StandardGaussian((1,), 2.0)), num_bridges=2, latent=True)
     x = torch.randn(40_000, 1, generator=torch.Generator().manual_seed(3))
-    marks = objective.waymarks(x)
+    marks = objective.waymarks_of(x)
     assert torch.equal(marks[0], x) and marks.shape == (3, 40_000, 1)
     for mark, alpha in zip(marks, objective.alphas, strict=True):
         variance = 1 + 3 * alpha**2
@@ -104,3 +104,10 @@ def test_latent_waymarks_are_laws_between_in_the_noise_s_coordinates():
 def test_latent_waymarks_need_a_map():
     with pytest.raises(UserError, match="UniformBox is not the law of a map"):
         TelescopingRatio(parts(UniformBox((1,), -9.0, 9.0)), latent=True)
+
+
+def test_second_derivatives_are_those_of_the_noise_too():
+    smooth, bent = StandardGaussian((1,)), GaussianCopula((1,))
+    heads = exact_bridges()
+    assert TelescopedEnergy(heads, smooth).twice_differentiable
+    assert not TelescopedEnergy(heads, bent).twice_differentiable

@@ -9,7 +9,16 @@ from ebm_lab.energies import Quadratic
 from ebm_lab.energies.latent import LatentEnergy
 from ebm_lab.errors import UserError
 from ebm_lab.noise import Gaussian, GaussianCopula, StandardGaussian, UniformBox
-from ebm_lab.samplers import HMC, MALA, DualAveraging, InLatentSpace, Langevin, run_chains
+from ebm_lab.samplers import (
+    HMC,
+    MALA,
+    DualAveraging,
+    InLatentSpace,
+    Langevin,
+    ParallelTempering,
+    Reflected,
+    run_chains,
+)
 
 F64 = torch.float64
 
@@ -113,5 +122,9 @@ def test_refusals():
         InLatentSpace(HMC(0.1)).on(UniformBox((2,), -1.0, 1.0))
     with pytest.raises(UserError, match="needs the run's noise"):
         run_chains(InLatentSpace(HMC(0.1)), lambda x: x.sum(1), torch.zeros(1, 2), 1, seeded())
-    with pytest.raises(ValueError, match="Langevin is no kernel for a latent space"):
-        InLatentSpace(Langevin(0.1))
+    tempered = ParallelTempering(MALA(0.1), [1.0, 2.0])
+    for kernel in (Langevin(0.1), tempered, Reflected(0.1), HMC(0.1, temperature=2.0)):
+        with pytest.raises(ValueError, match=f"{type(kernel).__name__} is no kernel for a latent space"):
+            InLatentSpace(kernel)
+    with pytest.raises(ValueError, match="InLatentSpace has no .* or a memory of its own"):
+        ParallelTempering(InLatentSpace(MALA(0.1)), [1.0, 2.0])
