@@ -101,6 +101,7 @@ class TelescopingRatio(Objective):
         "noise=standard",
         "noise.scale=2.0",  # wider than the data in every direction
         "objective.num_bridges=3",
+        "iterations=4000",  # near neighbours pull weakly
     )
 
     def __init__(
