@@ -39,6 +39,8 @@ class ParallelTempering(ExactKernel):
     Reference: Swendsen & Wang 1986; Geyer 1991; Okabe et al. 2001 (the alternation of even and odd pairs).
     """
 
+    keeps_memory = True
+
     def __init__(self, kernel: ExactKernel, temperatures: Sequence[float]) -> None:
         if not isinstance(kernel, ExactKernel) or kernel.step_size is None or kernel.keeps_memory:
             raise ValueError(

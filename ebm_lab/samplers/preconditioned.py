@@ -48,6 +48,7 @@ class PreconditionedLangevin(Kernel):
     """
 
     evaluations_per_step = 1
+    keeps_memory = True
 
     def __init__(
         self,

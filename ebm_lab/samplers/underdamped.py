@@ -45,6 +45,7 @@ class UnderdampedLangevin(Kernel):
     """
 
     evaluations_per_step = 1
+    keeps_memory = True
 
     def __init__(self, step_size: float | Schedule, friction: float = 1.0, temperature: float = 1.0) -> None:
         self.step_size = as_schedule(step_size)
