@@ -3,7 +3,7 @@
 from ebm_lab.energies.classifier import ClassifierEnergy, NetworkClassifier, as_classifier
 from ebm_lab.energies.composition import DensityEnergy, GaussianBase, Mixture, Sum, Tempered
 from ebm_lab.energies.convnet import ConvNet
-from ebm_lab.energies.derivatives import score_and_diagonal
+from ebm_lab.energies.derivatives import implicit_losses, score_and_diagonal
 from ebm_lab.energies.diffusions import (
     Diffusion,
     SubVariancePreserving,
@@ -98,6 +98,7 @@ __all__ = [
     "enumerated",
     "frozen",
     "geometric_ladder",
+    "implicit_losses",
     "lattice",
     "num_states",
     "path_between",

@@ -44,6 +44,17 @@ def score_and_diagonal(
     return field(x), torch.cat(columns).T.reshape(x.shape)
 
 
+def implicit_losses(
+    model: Energy | ScoreNetwork, x: Float[Tensor, "batch *shape"], chunk_size: int | None = None
+) -> Float[Tensor, " batch"]:
+    """tr ∇s + ½‖s‖² at each event, whose mean over data is the implicit score matching loss.
+
+    Reference: Hyvärinen 2005, JMLR 6, theorem 1.
+    """
+    s, diagonal = score_and_diagonal(model, x, chunk_size)
+    return diagonal.flatten(1).sum(1) + 0.5 * s.flatten(1).square().sum(1)
+
+
 def _one_by_one(
     model: Energy | ScoreNetwork, x: Float[Tensor, "batch *shape"]
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.energies.derivatives import score_and_diagonal
+from ebm_lab.energies.derivatives import implicit_losses
 from ebm_lab.energies.energy import Energy, ScoreNetwork, frozen
 from ebm_lab.evaluation.energies import evaluate_in_chunks
 from ebm_lab.evaluation.measurement import mean_and_error
@@ -111,11 +111,8 @@ def score_matching_loss(
     Cost: as many second derivatives an event as it has numbers.
     Reference: Hyvärinen 2005, JMLR 6, theorem 1.
     """
-    losses = []
     with frozen(model):
-        for events in x.split(chunk_size):
-            s, diagonal = score_and_diagonal(model, events)
-            losses.append((diagonal.flatten(1).sum(1) + 0.5 * s.flatten(1).square().sum(1)).detach())
+        losses = [implicit_losses(model, events).detach() for events in x.split(chunk_size)]
     return mean_and_error(torch.cat(losses))
 
 

@@ -10,7 +10,6 @@ from ebm_lab.data import InMemoryData, bits_per_dim
 from ebm_lab.domains import DISCRETE
 from ebm_lab.energies import Energy
 from ebm_lab.errors import UserError
-from ebm_lab.evaluation.divergences import negative_log_likelihood
 from ebm_lab.evaluation.energies import evaluate_in_chunks
 from ebm_lab.evaluation.log_z import Bracket, LogZ, Question
 from ebm_lab.evaluation.measurement import Measurement, mean_and_error
@@ -76,7 +75,7 @@ def of_model(
         note = f"{reverse.method}; {reverse.effective_samples:.0f} effective{_errs(reverse.side)}"
         yield Measurement("log_z_reverse", reverse.value, reverse.error, "nats", note)
     if bracket.doubt is None and objective.claims_likelihood():
-        yield from _of_events(bracket, objective, model, data, x)
+        yield from _by_bracket(bracket, objective, model, data, x)
     if math.isfinite(found.effective_samples):
         note = f"effective samples, {found.method}"
         yield Measurement("log_z_ess", found.effective_samples, None, "", note)
@@ -97,34 +96,42 @@ def by_learned_constant(
     log_z = objective.log_z()
     if log_z is None:
         return
-    constant_error = objective.log_z_error()
-    yield Measurement("log_z_learned", log_z, constant_error, "nats", "the objective's own")
-    if not objective.claims_likelihood():
-        return
-    mean_energy, error = mean_and_error(evaluate_in_chunks(model, x, chunk_size=1024))
-    of = "noised test events, which the method learns" if objective.sigma else "test events"
-    alone = "" if constant_error is not None else "; the constant's error is not known, nor in this one"
-    note = f"of {of}, by the learned energy and constant alone{alone}"
-    error += constant_error or 0.0
-    yield Measurement("nll_learned", mean_energy + log_z, error, "nats", note)
-    if data.levels is not None and not objective.sigma:
-        of = f"of the integer pixels, by the same{alone}"
-        yield _bits_per_dim("bits_per_dim_learned", model, data, x, log_z, constant_error or 0.0, of)
+    error = objective.log_z_error()
+    yield Measurement("log_z_learned", log_z, error, "nats", "the objective's own")
+    if objective.claims_likelihood():
+        alone = "" if error is not None else "; the constant's error is not known, nor in this one"
+        by = f"by the learned energy and constant alone{alone}", f", by the same{alone}"
+        yield from _of_events("_learned", objective, model, data, x, log_z, error or 0.0, by)
+
+
+def _by_bracket(
+    bracket: Bracket, objective: Objective, model: Energy, data: InMemoryData, x: Tensor
+) -> Iterator[Measurement]:
+    """The likelihood of test events and bits/dim with an estimated log Z."""
+    found, errs = bracket.estimate, _errs(bracket.estimate.side)
+    sides = "" if bracket.reverse is None else "; the error covers both sides of log Z"
+    by = f"with log Z by {found.method}{errs}{sides}", errs
+    yield from _of_events("", objective, model, data, x, found.value, bracket.error, by)
 
 
 def _of_events(
-    bracket: Bracket, objective: Objective, model: Energy, data: InMemoryData, x: Tensor
+    suffix: str,
+    objective: Objective,
+    model: Energy,
+    data: InMemoryData,
+    x: Tensor,
+    log_z: float,
+    log_z_error: float,
+    by: tuple[str, str],
 ) -> Iterator[Measurement]:
-    """The likelihood of test events and, of integer pixels, their bits/dim."""
+    """The likelihood of test events and, of integer pixels, their bits/dim; `by` ends the note of each."""
     of = "noised test events, which the method learns" if objective.sigma else "test events"
-    found = bracket.estimate
-    nll, error = negative_log_likelihood(model, found.value, x, bracket.error)
-    sides = "" if bracket.reverse is None else "; the error covers both sides of log Z"
-    note = f"of {of}, with log Z by {found.method}{_errs(found.side)}{sides}"
-    yield Measurement("nll", nll, error, "nats", note)
+    energies = evaluate_in_chunks(model, x, chunk_size=1024)
+    mean_energy, error = mean_and_error(energies)
+    yield Measurement(f"nll{suffix}", mean_energy + log_z, error + log_z_error, "nats", f"of {of}, {by[0]}")
     if data.levels is not None and not objective.sigma:
-        of = f"of the integer pixels{_errs(found.side)}"
-        yield _bits_per_dim("bits_per_dim", model, data, x, found.value, bracket.error, of)
+        bits, error = _bits_per_dim(energies + log_z, data, x, log_z_error)
+        yield Measurement(f"bits_per_dim{suffix}", bits, error, "bits", f"of the integer pixels{by[1]}")
 
 
 def below_the_entropy(measurements: list[Measurement]) -> Iterator[str]:
@@ -142,14 +149,10 @@ def below_the_entropy(measurements: list[Measurement]) -> Iterator[str]:
             )
 
 
-def _bits_per_dim(
-    name: str, model: Energy, data: InMemoryData, x: Tensor, log_z: float, log_z_error: float, note: str
-) -> Measurement:
+def _bits_per_dim(nll: Tensor, data: InMemoryData, x: Tensor, log_z_error: float) -> tuple[float, float]:
     """Event by event, as each has its own Jacobian back to integers where the pixels are transformed."""
-    log_prob = -evaluate_in_chunks(model, x, chunk_size=1024) - log_z
-    bits, error = mean_and_error(bits_per_dim(log_prob, data.log_jacobian_to_levels(x.double()), data.shape))
-    error += log_z_error / (math.prod(data.shape) * math.log(2))
-    return Measurement(name, bits, error, "bits", note)
+    bits, error = mean_and_error(bits_per_dim(-nll, data.log_jacobian_to_levels(x.double()), data.shape))
+    return bits, error + log_z_error / (math.prod(data.shape) * math.log(2))
 
 
 def _errs(side: str) -> str:

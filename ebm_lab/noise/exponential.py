@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.domains import NONNEGATIVE
+from ebm_lab.draws import uniform
 from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import Noise, check_data, check_fitted
 
@@ -44,9 +45,7 @@ class Exponential(Noise):
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Draws -m log(1 - u)."""
         check_fitted(self)
-        u = torch.rand(
-            (num, *self.shape), generator=generator, dtype=self.means.dtype, device=self.means.device
-        )
+        u = uniform((num, *self.shape), self.means, generator)
         return -self.means * torch.log1p(-u)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:

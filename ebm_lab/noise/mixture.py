@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ebm_lab.draws import normal
 from ebm_lab.errors import UserError
 from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
 
@@ -137,8 +138,8 @@ class LowRankMixture(Noise):
         self, k: Int[Tensor, " num"], generator: torch.Generator | None
     ) -> Float[Tensor, "num *shape"]:
         num = len(k)
-        like = {"generator": generator, "device": self.means.device, "dtype": self.means.dtype}
-        z, rest = torch.randn(num, self.rank, **like), torch.randn(num, self.means.shape[1], **like)
+        z = normal((num, self.rank), self.means, generator)
+        rest = normal((num, self.means.shape[1]), self.means, generator)
         x = self.means[k] + self.variances[k].sqrt() * rest
         for component in k.unique():  # gathering W_k of every event would copy all of them
             rows = k == component

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ebm_lab.draws import normal
 from ebm_lab.noise.noise import Noise, check_data, check_fitted, check_ridge
 from ebm_lab.noise.transport import LOG_2PI
 
@@ -52,8 +53,7 @@ class NoisedGaussian(Noise):
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
         """Independent draws μ + V √v z, without noise on them."""
         check_fitted(self)
-        like = {"generator": generator, "device": self.mean.device, "dtype": self.mean.dtype}
-        z = torch.randn(num, len(self.variances), **like)
+        z = normal((num, len(self.variances)), self.mean, generator)
         return self.mean + (z * self.variances.sqrt() @ self.directions.T).view(num, *self.shape)
 
     def log_prob(

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data import Batch, InMemoryData
-from ebm_lab.energies import Energy, ScoreNetwork, score_and_diagonal
+from ebm_lab.energies import Energy, ScoreNetwork, implicit_losses
 from ebm_lab.objectives.derivatives import check_chunk_size, check_size
 from ebm_lab.objectives.implicit import ImplicitScoreMatching
 from ebm_lab.objectives.objective import Parts
@@ -23,8 +23,7 @@ def implicit_loss(
     Cost: see `score_and_diagonal`, and the parameter gradient of it.
     Reference: Hyvärinen 2005, JMLR 6, theorem 1.
     """
-    s, diagonal = score_and_diagonal(model, x, chunk_size)
-    return (diagonal.flatten(1).sum(1) + 0.5 * s.flatten(1).square().sum(1)).mean()
+    return implicit_losses(model, x, chunk_size).mean()
 
 
 class ScoreMatching(ImplicitScoreMatching):
