@@ -167,3 +167,8 @@ def test_its_step_can_be_adapted(generator):
 def test_arguments_are_checked(build, words):
     with pytest.raises(ValueError, match=words):
         build()
+
+
+def test_replicas_are_not_tempered_again():
+    with pytest.raises(ValueError, match="ParallelTempering has no .* or a memory of its own"):
+        ParallelTempering(ParallelTempering(MALA(0.1), [1.0, 2.0]), [1.0, 2.0])
