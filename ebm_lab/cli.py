@@ -75,7 +75,7 @@ def _composing(main: Callable[[], None]) -> None:
     try:
         main()
     except ValueError as error:
-        raise UserError(f"{_one_line(str(error))}: overrides read key=value or group=option") from error
+        raise UserError(_explain_override(error)) from error
 
 
 def _finish(run: Callable[[], None], sweep_folder: Path | None) -> int:
@@ -116,6 +116,16 @@ def explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, UserError | HydraException) or _is_misconfiguration(error):
         return 2, _one_line(str(error))
     return 1, f"{type(error).__name__}: {error}"
+
+
+def _explain_override(error: ValueError) -> str:
+    """Hydra's sentence; where a group was given no option, the group and its options."""
+    for override in sys.argv[1:]:
+        group, equals, option = override.lstrip("+").partition("=")
+        options = sorted(path.stem for path in (CONFIGS / group.partition("@")[0]).glob("*.yaml"))
+        if equals and options and option == "null":
+            return f"{override} is no option: {group} is one of {', '.join(options)}"
+    return f"{_one_line(str(error))}: overrides read key=value or group=option"
 
 
 def _explain_missing_option(error: MissingConfigException) -> str:

@@ -47,6 +47,22 @@ _CHOICES = {
         "binary": "evaluation=binary",
         "categorical": "evaluation=categorical",
     },
+    "data": {
+        "real": "data=moons",
+        "image": "data=digits",
+        "nonnegative": "data=nonnegative",
+        "unit": "data=unit",
+        "binary": "data=gray_points",
+        "categorical": "data=npz with data.domain=categorical",
+    },
+    "objective": {
+        "real": "objective=nce, objective=dsm or objective=pcd",
+        "image": "objective=nce, objective=dsm or objective=pcd",
+        "nonnegative": "objective=pcd or objective=nonnegative_score_matching",
+        "unit": "objective=pcd or objective=unit_score_matching",
+        "binary": "objective=pcd or objective=ratio_matching",
+        "categorical": "objective=pcd",
+    },
 }
 
 
@@ -65,4 +81,19 @@ def check_domain(role: str, part: Any, domain: str) -> None:
         raise UserError(
             f"{role}: {type(part).__name__} is for {' or '.join(sorted(part.domains))} data, these are "
             f"{domain}: choose {_CHOICES[role][domain]}"
+        )
+
+
+def check_objective(objective: type, domain: str) -> None:
+    """Refuse an objective's class on data of a domain that it does not train on.
+
+    Raises:
+        UserError: one sentence with the data for it, and the objectives for these data.
+    """
+    if domain not in objective.domains:
+        fitting = sorted(objective.domains)
+        raise UserError(
+            f"{objective.__name__} trains on {' or '.join(fitting)} data, these are {domain}: choose "
+            f"{' or '.join(_CHOICES['data'][other] for other in fitting)}, or for these data "
+            f"{_CHOICES['objective'][domain]}"
         )

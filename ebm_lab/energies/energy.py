@@ -121,11 +121,12 @@ class _Condition(nn.Module):
 class ScoreNetwork(nn.Module, ABC):
     """A map x -> s(x) that stands for a score without an energy behind it; same shape as x.
 
+    One of ReLUs is as good as another: where methods differentiate a score in x, once, it has a derivative.
+
     Attributes: as of `Energy`.
     """
 
     shape: tuple[int, ...]
-    twice_differentiable: bool = True
     noise_conditional: bool = False
     domains: frozenset[str] = CONTINUOUS
 
@@ -145,7 +146,6 @@ class ConditionedScore(ScoreNetwork):
         super().__init__()
         self.network = network
         self.shape = network.shape
-        self.twice_differentiable = network.twice_differentiable
         self.domains = network.domains
         self.condition = _Condition(condition)
 

@@ -13,23 +13,24 @@ from ebm_lab.energies.noise_levels import need_level
 class NoisedQuadratic(Energy):
     """E(x, σ) = -log N(x; 0, S + σ²I) + b log σ, S = L Lᵀ: normalised at every level where b = 0.
 
-    L is lower triangular with the exponential of a free parameter on its diagonal. Starts at S = I, b = 0.
+    L is lower triangular with the exponential of a free parameter on its diagonal. Starts at S = I.
 
     Args:
         shape: shape of one event; it is flattened into d numbers.
+        tilt: b at the start.
 
     Cost: a Cholesky factor, d³/3, for each event.
     """
 
     noise_conditional = True
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], *, tilt: float = 0.0) -> None:
         super().__init__()
         self.shape = tuple(shape)
         dim = math.prod(self.shape)
         self.log_diagonal = nn.Parameter(torch.zeros(dim))
         self.below_diagonal = nn.Parameter(torch.zeros(dim, dim))
-        self.tilt = nn.Parameter(torch.zeros(()))
+        self.tilt = nn.Parameter(torch.tensor(float(tilt)))
 
     @property
     def covariance(self) -> Float[Tensor, "dim dim"]:
@@ -39,10 +40,11 @@ class NoisedQuadratic(Energy):
 
     @torch.no_grad()
     def set_covariance(self, covariance: Float[Tensor, "dim dim"]) -> None:
-        """Put a positive definite S into the parameters."""
+        """Put a positive definite S into the parameters, and b = 0."""
         factor = torch.linalg.cholesky(covariance)
         self.log_diagonal.copy_(factor.diagonal().log())
         self.below_diagonal.copy_(torch.tril(factor, -1))
+        self.tilt.zero_()
 
     def forward(
         self, x: Float[Tensor, "batch *shape"], sigma: Float[Tensor, "..."] | None = None

@@ -7,7 +7,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import grad
 
-from ebm_lab.energies.activations import is_smooth
 from ebm_lab.energies.energy import Energy, ScoreNetwork
 from ebm_lab.energies.images import image_shape
 from ebm_lab.energies.mlp import perceptron
@@ -46,7 +45,6 @@ class ScoreMLP(ScoreNetwork):
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
-        self.twice_differentiable = is_smooth(activation)
         dim = math.prod(self.shape)
         self.network = perceptron([dim, *[width] * depth, dim], activation, num_features(conditioning))
         self.base = base
@@ -91,7 +89,6 @@ class ScoreUNet(ScoreNetwork):
         num_in, _, _ = image_shape(self.shape, "score_unet", "energy=score_mlp")
         if not channels or min(channels) < 1:
             raise ValueError(f"channels must be positive, got {list(channels)}")
-        self.twice_differentiable = is_smooth(activation)
         self.network = ImageToImage(num_in, channels, activation, num_features(conditioning))
         self.base = base
         self.conditioning = conditioning

@@ -101,6 +101,39 @@ def multi_scale(sigmas: tuple[float, ...]) -> Loss:
     return lambda data, model: sum(s**2 * denoising(s)(data, model) for s in sigmas) / len(sigmas)
 
 
+def dual(sigmas: tuple[float, ...]) -> Loss:
+    """`dual_score_matching` at these levels, to a constant: multi-scale denoising, and in the level
+
+        mean_k ½ E [½ t (q''/q - p''/p)]²,  t = σ_k²
+
+    since laws under more and more noise obey ∂p/∂t = ½ p'': the slope of log p along log σ is t p''/p.
+    """
+
+    def level_term(data: TwoModes, model: TwoModes, t: float) -> Tensor:
+        data, model = data.noised(t), model.noised(t)
+        return _mean(data, lambda x: 0.5 * (t / 2 * (_bend(model, x) - _bend(data, x))) ** 2)
+
+    def loss(data: TwoModes, model: TwoModes) -> Tensor:
+        of_levels = sum(level_term(data, model, sigma**2) for sigma in sigmas) / len(sigmas)
+        return multi_scale(sigmas)(data, model) + of_levels
+
+    return loss
+
+
+def level_classification(sigmas: tuple[float, ...]) -> Loss:
+    """The classifier of `diffclf`: -mean_k E log softmax_k of log q_1(x), ... log q_m(x), x of level k."""
+
+    def loss(data: TwoModes, model: TwoModes) -> Tensor:
+        def log_prob(x: Tensor) -> Tensor:
+            return torch.stack([model.noised(s**2).log_prob(x) for s in sigmas]).log_softmax(0)
+
+        levels = [data.noised(s**2) for s in sigmas]
+        found = [_mean(level, lambda x, k=k: -log_prob(x)[k]) for k, level in enumerate(levels)]
+        return sum(found) / len(sigmas)
+
+    return loss
+
+
 def noise_contrastive(variance: float = 37.0) -> Loss:
     """E softplus(-G) + E_noise softplus(G), G = log p_model - log p_noise, noise N(0, variance).
 
@@ -138,6 +171,11 @@ def conditional_noise_contrastive(sigma: float) -> Loss:
 def energy_discrepancy(time: float) -> Loss:
     """KL(p ‖ q) - KL(p_t ‖ q_t) of both laws after Gaussian noise of variance t."""
     return lambda data, model: kl(data, model) - kl(data.noised(time), model.noised(time))
+
+
+def _bend(law: TwoModes, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """p''/p."""
+    return law.score(x) ** 2 + law.curvature(x)
 
 
 def _mean(data: TwoModes, function: Callable[[Tensor], Tensor]) -> Float[Tensor, ""]:

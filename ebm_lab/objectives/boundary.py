@@ -80,7 +80,7 @@ class BoundaryWeightedScoreMatching(Objective):
     def check_data(cls, data: InMemoryData) -> None:
         """Refuse events of too many numbers."""
         super().check_data(data)
-        check_size(cls.__name__, math.prod(data.shape))
+        check_size(cls.__name__, math.prod(data.shape), "fewer of them, or objective=pcd")
 
     def distance(self, x: Float[Tensor, "batch *shape"]) -> tuple[Tensor, Tensor]:
         """Of every coordinate to the nearest edge, and its derivative."""

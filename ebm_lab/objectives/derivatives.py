@@ -5,8 +5,13 @@ from ebm_lab.errors import UserError
 LARGEST = 256  # numbers of an event whose second derivatives are still taken one by one
 
 
-def check_size(method: str, size: int) -> None:
+def check_size(method: str, size: int, instead: str) -> None:
     """Refuse events of so many numbers that their second derivatives would take minutes a step.
+
+    Args:
+        method: that takes them, for the message.
+        size: numbers of an event.
+        instead: what else to choose.
 
     Raises:
         UserError: for more than 256 of them.
@@ -14,7 +19,7 @@ def check_size(method: str, size: int) -> None:
     if size > LARGEST:
         raise UserError(
             f"{method} takes a second derivative for each of the {size} numbers of an event, and more than "
-            f"{LARGEST} take too long: choose objective=ssm, objective=fd_ssm or objective=dsm"
+            f"{LARGEST} take too long: choose {instead}"
         )
 
 

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.energies import Energy, ScoreNetwork, score
+from ebm_lab.errors import UserError
 from ebm_lab.objectives.objective import Objective, Parts
 
 
@@ -53,8 +54,17 @@ class ExplicitScoreMatching(Objective):
         super().__init__(parts, sigma=sigma)
 
     def adapt(self, data: InMemoryData) -> None:
-        """Keep the density whose score is learned."""
+        """Keep the density whose score is learned.
+
+        Raises:
+            UserError: where that of the noised data has no closed form.
+        """
         self.density = self.target(data.density)
+        if self.density is None:
+            raise UserError(
+                f"{type(self).__name__} learns from the density of the data with their noise, and that "
+                "has no closed form here: choose objective.sigma=0, or objective=dsm"
+            )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The Fisher divergence on the batch."""

@@ -1,5 +1,7 @@
 """What methods share that learn the data at many levels of noise with one model."""
 
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -31,11 +33,14 @@ class LadderObjective(Objective):
         ValueError: fewer than one step.
     """
 
+    takes_levels = True
     truth = LadderTruth
+    needs_steps: ClassVar[bool] = True  # at a level; else moves between levels may be all that samples take
 
     def __init__(self, parts: Parts, *, ladder: NoiseLadder, sampler: Kernel, num_steps: int) -> None:
         super().__init__(parts._replace(sampler=sampler))
-        check_chain_length(num_steps, energy_penalty=0.0)
+        if self.needs_steps:
+            check_chain_length(num_steps, energy_penalty=0.0)
         self.num_steps = num_steps
         self.sigma = ladder.sigmas[0]
         self.register_buffer("sigmas", torch.tensor(ladder.sigmas), persistent=False)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
-from ebm_lab.domains import CONTINUOUS, check_domain
+from ebm_lab.domains import CONTINUOUS, check_domain, check_objective
 from ebm_lab.draws import normal_like
 from ebm_lab.energies import Energy, ScoreNetwork, Tempered, advance_power_iteration
 from ebm_lab.errors import Diverged, UserError
@@ -93,6 +93,7 @@ class Objective(LightningModule):
         needs_labels: the loss reads the class of each event, so data without labels are refused.
         needs_density: the loss reads the density that the data were drawn from, so data without are refused.
         takes_scores: the loss asks for the score only, so that a network without an energy serves.
+        takes_levels: the loss gives the energy a noise level, so that one of x and σ serves.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
         minimal_batch: smallest batch on which the loss is defined.
         has_held_out_loss: the loss means something on data that were not trained on.
@@ -111,6 +112,7 @@ class Objective(LightningModule):
     needs_labels: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
+    takes_levels: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
     minimal_batch: int = 1
     has_held_out_loss: ClassVar[bool] = False
@@ -174,10 +176,7 @@ class Objective(LightningModule):
         Raises:
             UserError: one sentence with the choices that work.
         """
-        if data.domain not in cls.domains:
-            raise UserError(
-                f"{cls.__name__} trains on {' or '.join(sorted(cls.domains))} data, these are {data.domain}"
-            )
+        check_objective(cls, data.domain)
         if cls.needs_labels and data.num_classes is None:
             raise UserError(
                 f"{cls.__name__} learns from labels, and these data have none: choose data=digits, mnist, "
@@ -204,10 +203,16 @@ class Objective(LightningModule):
                 f"{type(self).__name__} trains an energy, and {type(self.energy).__name__} is none: choose "
                 "energy=mlp for points, convnet or unet for images"
             )
+        if self.energy.noise_conditional and not self.takes_levels:
+            raise UserError(
+                f"{type(self).__name__} learns one law, and this energy is one of x and a noise level: "
+                "choose conditioning=none, or another energy"
+            )
         if self.trains_by_sampling:
             check_domain("sampler", self.sampler, data.domain)
             self.sampler.check(self.energy)
-        if self.needs_second_derivatives and not self.energy.twice_differentiable:
+        is_energy = isinstance(self.energy, Energy)
+        if self.needs_second_derivatives and is_energy and not self.energy.twice_differentiable:
             raise UserError(
                 f"{type(self).__name__} differentiates the score, and the Hessian of this energy is zero "
                 "almost everywhere, or that of its base term is: choose a smooth activation, such as "

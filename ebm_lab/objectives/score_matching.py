@@ -56,7 +56,8 @@ class ScoreMatching(ImplicitScoreMatching):
     def check_data(cls, data: InMemoryData) -> None:
         """Refuse events of too many numbers."""
         super().check_data(data)
-        check_size(cls.__name__, math.prod(data.shape))
+        others = "objective=ssm, objective=fd_ssm or objective=dsm"
+        check_size(cls.__name__, math.prod(data.shape), others)
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The implicit loss."""

@@ -15,7 +15,7 @@ from ebm_lab.objectives.known_truth import NoisedTruth
 from ebm_lab.objectives.ladder_objective import LadderObjective, widened
 from ebm_lab.objectives.ncsn import conditional_denoising_loss
 from ebm_lab.objectives.objective import Parts
-from ebm_lab.samplers import Kernel, Level, anneal, flow_log_prob
+from ebm_lab.samplers import Kernel, Level, anneal, flow_log_prob, probability_flow
 
 EXACT = 16  # dimensions up to which the divergence is summed, not probed
 
@@ -64,9 +64,9 @@ class ScoreSDE(LadderObjective):
     and all diffusions share networks, samplers and likelihood (`Diffusion`).
 
     Samples start at the prior of t = 1 and go back on a grid of times: to each by one step of reverse
-    diffusion (the predictor), there corrector_steps of the kernel `sampler`; one jump to the clean data ends
-    them. The likelihood is that of the probability flow: `nll_flow` and, of integer pixels,
-    `bits_per_dim_flow` in the final numbers, whether the model has an energy or not.
+    diffusion (the predictor), there corrector_steps of the kernel `sampler`; or along the probability flow.
+    One jump to the clean data ends them. The likelihood is that of the flow: `nll_flow` and, of integer
+    pixels, `bits_per_dim_flow` in the final numbers, whether the model has an energy or not.
 
     Args:
         sde: the diffusion.
@@ -77,8 +77,12 @@ class ScoreSDE(LadderObjective):
         weighting: λ = std² (variance) or g² (likelihood).
         smallest_time: where training, samples and flow end.
         num_times: steps of the predictor.
-        corrector_steps: of the sampler at each time.
+        corrector_steps: of the sampler at each time; 0 is the predictor alone.
+        samples_by: reverse_diffusion (predictor and corrector), or flow: the probability flow backwards.
         num_likelihood: test events whose likelihood the flow gives.
+        divergence: of the score in the likelihood: exact, probed (Hutchinson, one probe an event), or auto,
+            which is exact up to 16 numbers an event.
+        tolerance: relative and absolute, of the flow's solver.
 
     Raises:
         ValueError: a number out of its range.
@@ -96,6 +100,7 @@ class ScoreSDE(LadderObjective):
     needs_second_derivatives = True
     has_held_out_loss = True
     monitor = "val/loss"
+    needs_steps = False
     truth = NoisedTruth
     truth_overrides = ("objective.sde.smallest=0.3", "objective.sde.largest=3.0")
     notes = (
@@ -114,17 +119,23 @@ class ScoreSDE(LadderObjective):
         smallest_time: float = 1e-3,
         num_times: int = 100,
         corrector_steps: int = 1,
+        samples_by: Literal["reverse_diffusion", "flow"] = "reverse_diffusion",
         num_likelihood: int = 200,
+        divergence: Literal["auto", "exact", "probed"] = "auto",
+        tolerance: float = 1e-5,
     ) -> None:
         if not 0 < smallest_time < 1 or num_times < 1:
             raise ValueError(
                 "smallest_time must lie between 0 and 1 and num_times be at least 1, got "
                 f"{smallest_time} and {num_times}"
             )
-        if weighting not in ("variance", "likelihood"):
-            raise ValueError(f"weighting must be variance or likelihood, got {weighting!r}")
-        if num_likelihood < 2:
-            raise ValueError(f"num_likelihood must be at least 2, got {num_likelihood}")
+        if corrector_steps < 0 or num_likelihood < 2:
+            raise ValueError(
+                "corrector_steps must not be negative and num_likelihood be at least 2, got "
+                f"{corrector_steps} and {num_likelihood}"
+            )
+        if not tolerance > 0:
+            raise ValueError(f"tolerance must be positive, got {tolerance}")
         times = torch.linspace(smallest_time, 1, num_times + 1, dtype=torch.float64)
         ladder = NoiseLadder(sde.sigma(times).tolist())
         super().__init__(parts, ladder=ladder, sampler=sampler, num_steps=corrector_steps)
@@ -133,7 +144,10 @@ class ScoreSDE(LadderObjective):
         self.ladder = ladder
         self.weighting = weighting
         self.smallest_time = smallest_time
+        self.samples_by = samples_by
         self.num_likelihood = num_likelihood
+        self.divergence = divergence
+        self.tolerance = tolerance
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss at a fresh time and with fresh noise for every event."""
@@ -143,8 +157,14 @@ class ScoreSDE(LadderObjective):
         return diffusion_loss(self.energy, x, self.normal_like(x), t, self.sde, self.weighting)
 
     def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
-        """Reverse diffusion with the method's own corrector, whatever `kernel` says."""
+        """Reverse diffusion with the method's own corrector, or the flow, whatever `kernel` says."""
         sigmas = self.ladder.sigmas[::-1]
+        x = widened(self.prior, sigmas[-1], sigmas[0], num, generator)
+        if self.samples_by == "flow":
+            tolerance = self.tolerance
+            return probability_flow(
+                self.energy, x, sigmas[0], sigmas[-1], tolerance=tolerance, with_density=False
+            ).x
 
         def predict(k: int, x: Tensor) -> Tensor:
             if k == 0:
@@ -152,20 +172,21 @@ class ScoreSDE(LadderObjective):
             z = normal_like(x, generator)
             return predicted(self.energy, x, z, sigmas[k - 1], sigmas[k]).detach()
 
-        x = widened(self.prior, sigmas[-1], sigmas[0], num, generator)
         levels = [Level(self.energy.given(sigma=sigma), sigma) for sigma in sigmas]
         return anneal(self.sampler, levels, x, self.num_steps, generator, on_arrival=predict).x
 
     def log_prob(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, " num"]:
-        """log p(x) of the flow's law at the smallest time, in nats; in many dimensions along one probe."""
+        """log p(x) of the flow's law at the smallest time, in nats."""
         first, last = self.ladder.sigmas[0], self.ladder.sigmas[-1]
-        probe = None
-        if x[0].numel() > EXACT:
-            probe = signs_like(x, self.generator)
         width = math.sqrt(last**2 - first**2)  # beside the noise on the data to which the prior is fitted
         return flow_log_prob(
-            self.energy, x, first, last, lambda end: self.prior.log_prob(end, width), probe=probe
+            *(self.energy, x, first, last, lambda end: self.prior.log_prob(end, width)),
+            probe=None if self._is_exact(x) else signs_like(x, self.generator),
+            tolerance=self.tolerance,
         )
+
+    def _is_exact(self, x: Float[Tensor, "num *shape"]) -> bool:
+        return self.divergence == "exact" or (self.divergence == "auto" and x[0].numel() <= EXACT)
 
     def measurements(self, data: InMemoryData) -> dict[str, tuple[float, float | None, str, str]]:
         """The negative log-likelihood of test events by the probability flow, of pixels in bits too.
@@ -178,7 +199,7 @@ class ScoreSDE(LadderObjective):
         of = "test events" if data.levels is not None else "noised test events, which the method learns"
         x = x if data.levels is not None else self.corrupted(x)
         log_prob = self.log_prob(x)
-        by = "exact divergence" if x[0].numel() <= EXACT else "one probe an event (Hutchinson)"
+        by = "exact divergence" if self._is_exact(x) else "one probe an event (Hutchinson)"
         note = f"of {len(x)} {of}, by the probability flow at the smallest noise, {by}"
         found = {"nll_flow": (*_mean_and_error(-log_prob), "nats", note)}
         target = None if data.density is None else self.target(data.density)

@@ -18,12 +18,13 @@ class Flowed(NamedTuple):
 
     Attributes:
         x: the events at the last level.
-        log_ratio: log p(x there, last level) - log p(x here, first level), along the flow, in float64.
+        log_ratio: log p(x there, last level) - log p(x here, first level), along the flow, in float64; None
+            where it was not asked for.
         evaluations: of the score, each at every event.
     """
 
     x: Float[Tensor, "batch *shape"]
-    log_ratio: Float[Tensor, " batch"]
+    log_ratio: Float[Tensor, " batch"] | None
     evaluations: int
 
 
@@ -35,6 +36,7 @@ def probability_flow(
     *,
     probe: Float[Tensor, "batch *shape"] | None = None,
     tolerance: float = 1e-5,
+    with_density: bool = True,
 ) -> Flowed:
     """Carry events from noise level σ = first to σ = last, up or down.
 
@@ -48,10 +50,11 @@ def probability_flow(
         probe: v with E[vvᵀ] = I, one for the whole flow: the divergence is seen as vᵀ(∇s)v (Hutchinson), with
             one vector-Jacobian product a step in the place of d. None takes all d.
         tolerance: relative and absolute, of the solver's local error, a root mean square over the batch.
+        with_density: False carries the events alone, for samples.
 
     Raises:
         FloatingPointError: when the solver stops before the end.
-    Cost: some 50 to 200 scores, each with its d vector-Jacobian products, or one.
+    Cost: some 50 to 200 scores, each with its d vector-Jacobian products, or one, or none without density.
     Notes: the solver is scipy's and works on the host in float64; the model runs on its own device.
     Reference: Song et al. 2021, Score-Based Generative Modeling through Stochastic Differential Equations,
     arXiv 2011.13456, eqs. 13 and 39 to 41; Karras et al. 2022, arXiv 2206.00364, eq. 1, for σ as the time.
@@ -60,19 +63,26 @@ def probability_flow(
 
     def slope(log_sigma: float, flat: np.ndarray) -> np.ndarray:
         sigma = math.exp(log_sigma)
-        here = torch.as_tensor(flat[num:].reshape(shape)).to(x)
-        s, divergence = _score_and_divergence(model.given(sigma=sigma), here, probe)
-        moves = (-(sigma**2) * s).double().cpu().numpy().ravel()
-        return np.concatenate([(sigma**2 * divergence).double().cpu().numpy(), moves])
+        here, at = torch.as_tensor(flat[:size].reshape(shape)).to(x), model.given(sigma=sigma)
+        if not with_density:
+            return -(sigma**2) * _on_host(score(at, here))
+        s, divergence = _score_and_divergence(at, here, probe)
+        return sigma**2 * np.concatenate([-_on_host(s), _on_host(divergence)])
 
-    start = np.concatenate([np.zeros(num), x.detach().double().cpu().numpy().ravel()])
+    size, ratios = x.numel(), np.zeros(num if with_density else 0)
+    start = np.concatenate([_on_host(x), ratios])
     span = (math.log(first), math.log(last))
     with frozen(model):
         solved = solve_ivp(slope, span, start, method="RK45", rtol=tolerance, atol=tolerance, t_eval=span[1:])
     if not solved.success:
         raise FloatingPointError(f"the probability flow was not solved: {solved.message}")
     end = torch.as_tensor(solved.y[:, -1])
-    return Flowed(end[num:].view(shape).to(x), end[:num].to(x.device), solved.nfev)
+    log_ratio = end[size:].to(x.device) if with_density else None
+    return Flowed(end[:size].view(shape).to(x), log_ratio, solved.nfev)
+
+
+def _on_host(x: Tensor) -> np.ndarray:
+    return x.detach().double().cpu().numpy().ravel()
 
 
 def flow_log_prob(

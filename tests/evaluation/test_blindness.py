@@ -10,20 +10,26 @@ from ebm_lab.evaluation.blindness import (
     TwoModes,
     conditional_noise_contrastive,
     denoising,
+    dual,
     energy_discrepancy,
     fisher_divergence,
     kl,
+    level_classification,
     multi_scale,
     noise_contrastive,
     score_matching,
     sensitivity,
 )
 from ebm_lab.evaluation.quadrature import Grid, normalise
+from ebm_lab.objectives.diffclf import level_classification_loss, level_logits
+from ebm_lab.objectives.dual_score_matching import dual_score_loss
 from ebm_lab.objectives.nce import nce_loss
 from ebm_lab.objectives.noise_contrast import log_ratio
 from ebm_lab.objectives.ssm import sliced_loss
 
 F64 = torch.float64
+SIGMAS = 1.0, 4.0
+OF_LEVELS = dual(SIGMAS), level_classification(SIGMAS)
 HALF, NINE = TwoModes.of_weight(0.5), TwoModes.of_weight(0.9)
 
 
@@ -49,7 +55,9 @@ def test_a_divergence_of_a_ten_millionth_where_the_likelihood_lacks_half_a_nat()
     assert sensitivity(fisher_divergence) == pytest.approx(sensitivity(score_matching), rel=1e-4)
 
 
-@pytest.mark.parametrize("loss", [kl, noise_contrastive(), energy_discrepancy(50.0), denoising(4.0)])
+@pytest.mark.parametrize(
+    "loss", [kl, noise_contrastive(), energy_discrepancy(50.0), denoising(4.0), *OF_LEVELS]
+)
 def test_nobody_pulls_at_the_truth(loss):
     assert abs(sensitivity(loss, weight=0.5)) < 1e-10
     assert sensitivity(loss, weight=0.1) == pytest.approx(-sensitivity(loss, weight=0.9), rel=1e-6)
@@ -112,6 +120,26 @@ def test_the_losses_of_the_objectives_have_these_derivatives():
     assert float(slope) == pytest.approx(sensitivity(noise_contrastive()), abs=1e-3)
     (slope,) = torch.autograd.grad(sliced_loss(energy, x, torch.ones_like(x)), energy.logit)
     assert abs(float(slope)) < 1e-5
+
+
+def test_losses_of_noise_levels_have_these_derivatives():
+    """`dual_score_loss` and `level_classification_loss` on quantiles of the data and of their noise."""
+    energy = NoisedModeWeight((1,)).double()
+    energy.logit.data.copy_(NINE.logit)
+    quantiles = (torch.arange(300, dtype=F64) + 0.5) / 300
+    x, z = (part.reshape(-1, 1) for part in torch.meshgrid(
+        events(HALF, 300)[:, 0], torch.special.ndtri(quantiles), indexing="ij")
+    )  # fmt: skip
+    levels = torch.tensor(SIGMAS, dtype=F64)
+    of_dual, of_classifier = 0.0, 0.0
+    for k, sigma in enumerate(SIGMAS):
+        of_dual += dual_score_loss(energy, x, z, torch.full((len(x),), sigma, dtype=F64)) / len(SIGMAS)
+        logits = level_logits(energy, x + sigma * z, levels)
+        of_level = level_classification_loss(logits, torch.full((len(x),), k))
+        of_classifier += of_level / len(SIGMAS)
+    for loss, population in zip((of_dual, of_classifier), OF_LEVELS, strict=True):
+        (slope,) = torch.autograd.grad(loss, energy.logit)
+        assert float(slope) == pytest.approx(sensitivity(population), rel=0.02)  # 300 quantiles lack tails
 
 
 def test_far_events_have_derivatives_in_single_precision():

@@ -206,10 +206,25 @@ def test_esm_exceeds_ism_by_half_the_data_s_squared_score(dim):
 
 
 def test_events_of_many_numbers_are_refused_with_what_works():
-    with pytest.raises(UserError, match="784 numbers .* choose objective=ssm, objective=fd_ssm"):
-        check_size("ScoreMatching", 784)
+    with pytest.raises(UserError, match="784 numbers .* choose objective=ssm"):
+        check_size("ScoreMatching", 784, "objective=ssm")
     with pytest.raises(UserError, match="chunk_size must be at least 1"):
         made("objective=score_matching", "objective.chunk_size=0", "data.num_train=200")
+
+
+def test_explicit_matching_refuses_noise_whose_density_is_unknown():
+    with pytest.raises(UserError, match="has no closed form here: choose objective.sigma=0"):
+        made("objective=explicit_score_matching", "data=ica", "objective.sigma=0.3", "data.batch_size=50")
+
+
+@pytest.mark.parametrize("objective", ["dsm", "ssm"])
+def test_scores_of_relus_are_trained_and_energies_of_relus_refused(objective):
+    built = made(f"objective={objective}", "energy=score_mlp", "energy.activation=relu", "data.num_train=200")
+    loss = built.objective.loss(next(iter(built.data.train_dataloader())))
+    loss.backward()
+    assert built.objective.energy.network[1].weight.grad.abs().max() > 0
+    with pytest.raises(UserError, match="the Hessian of this energy is zero"):
+        made(f"objective={objective}", "energy.activation=relu", "data.num_train=200")
 
 
 # --- slices --------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Score-based diffusions: one loss for all, reverse diffusion of a Gaussian, and the likelihood of a run."""
 
 import math
+from itertools import pairwise
 
 import hydra
 import pytest
@@ -18,6 +19,7 @@ from ebm_lab.energies import (
     score,
 )
 from ebm_lab.errors import UserError
+from ebm_lab.objectives.ladder_objective import widened
 from ebm_lab.objectives.score_sde import diffusion_loss, predicted
 
 F64 = torch.float64
@@ -85,6 +87,55 @@ def test_reverse_diffusion_ends_with_the_variance_of_its_recursion(sde):
         assert x.var().item() == pytest.approx(m**2 / (m + sigmas[-1] ** 2), rel=0.15)  # near the truth
 
 
+def test_samples_of_the_flow_are_those_of_the_prior_scaled():
+    # On N(0, m) the flow from σ_T to σ₀ is x √((m + σ₀²)/(m + σ_T²)), and the jump m/(m + σ₀²) ends it.
+    built = build_with(
+        *("data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised"),
+        *(*DIFFUSIONS["ve"], "objective.samples_by=flow", "objective.tolerance=1e-9"),
+    )
+    method, m = built.objective.double(), float(built.data.density.covariance)
+    method.energy.set_covariance(torch.tensor([[m]], dtype=F64))
+    low, high = method.ladder.sigmas[0], method.ladder.sigmas[-1]
+    start = widened(method.prior, low, high, 50, torch.Generator().manual_seed(0))
+    x = method.generate(50, None, 0, torch.Generator().manual_seed(0))
+    scale = math.sqrt((m + low**2) / (m + high**2)) * m / (m + low**2)
+    torch.testing.assert_close(x, scale * start, rtol=1e-6, atol=1e-9)
+
+
+def test_reverse_diffusion_without_a_corrector():
+    built = build_with(
+        *("data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised"),
+        *(*DIFFUSIONS["ve"], "objective.num_times=20", "objective.corrector_steps=0"),
+    )
+    method, m = built.objective.double(), float(built.data.density.covariance)
+    method.energy.set_covariance(torch.tensor([[m]], dtype=F64))
+    x = method.generate(8000, None, 0, torch.Generator().manual_seed(0))
+    sigmas = method.ladder.sigmas[::-1]
+    v = m + sigmas[0] ** 2
+    for wide, narrow in pairwise(sigmas):
+        step = wide**2 - narrow**2
+        v = v * (1 - step / (m + wide**2)) ** 2 + step
+    # 4 standard errors √(2/n) of 8000 samples are 6 %
+    assert x.var().item() == pytest.approx(v * (m / (m + sigmas[-1] ** 2)) ** 2, rel=0.065)
+
+
+@pytest.mark.parametrize("divergence", ["exact", "probed"])
+def test_divergence_is_chosen_by_name(divergence):
+    # log p of N(0, Σ + σ₀²I), Σ not diagonal
+    built = build_with(
+        *("data=gaussian", "data.dim=2", "data.num_train=20000", "energy=quadratic_noised"),
+        *(*DIFFUSIONS["ve"], f"objective.divergence={divergence}"),
+    )
+    method = built.objective.double()
+    method.energy.set_covariance(built.data.density.covariance)
+    x = built.data.test_x[:100].double()
+    errors = method.log_prob(x) + method.energy(x, sigma=method.ladder.sigmas[0]).detach()
+    if divergence == "exact":
+        assert errors.abs().max() < 0.02  # the prior is fitted to 20 000 events
+    else:  # vᵀ∇s v of signs has the off-diagonal part of ∇s beside the trace: another number, with the mean
+        assert errors.abs().max() > 0.05 and abs(errors.mean()) < 4 * errors.std() / 10 + 0.02
+
+
 def test_nll_of_a_run_is_that_of_the_noised_data():
     # At the truth the flow gives log N(x; 0, Σ + σ₀²I): the mean over 200 events has the known error.
     built = build_with(
@@ -144,6 +195,10 @@ def test_a_network_without_an_energy_is_trained_and_asked():
 def test_mistakes_are_told_in_a_sentence():
     with pytest.raises(UserError, match="objective.weighting must be one of variance, likelihood"):
         build_with("objective.weighting=g")
+    with pytest.raises(UserError, match="corrector_steps must not be negative"):
+        build_with("objective.corrector_steps=-1")
+    with pytest.raises(UserError, match="objective.samples_by must be one of reverse_diffusion, flow"):
+        build_with("objective.samples_by=ode")
     with pytest.raises(UserError, match="smallest_time must lie between 0 and 1"):
         build_with("objective.smallest_time=0")
     with pytest.raises(ValueError, match="0 < smallest < largest"):
