@@ -36,7 +36,7 @@ LOSSES = {
     "conditional nce, σ = 12": conditional_noise_contrastive(12.0),
     "multi-scale dsm, σ = .1 ... 10": multi_scale(LEVELS),
     "dual score matching, σ = .1 ... 10": dual(LEVELS),
-    "classification in diffclf, the same": level_classification(LEVELS),
+    "classifier of diffclf, σ = .1 ... 10": level_classification(LEVELS),
     "dsm, σ = 4": denoising(4.0),
     "conditional nce, σ = 1": conditional_noise_contrastive(1.0),
     "energy discrepancy, t = 1": energy_discrepancy(1.0),
