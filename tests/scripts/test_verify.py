@@ -17,6 +17,8 @@ def replicas(*learned: float) -> list[verify.Replica]:
     ("learned", "verdict"),
     [
         ([0.99, 1.01] * 4, "ok"),
+        ([1 + 1e-6, 1 + 3e-6] * 4, "ok"),  # 5 standard errors off, by what rounding leaves
+        ([1 + 1e-4, 1 + 1.1e-4] * 4, "FAILS"),
         ([1.09, 1.11] * 4, "FAILS"),  # off by .1, 26 standard errors
         ([0.8, 1.2] * 4, "FAILS"),  # right on average, and too noisy (.076) to tell
     ],
