@@ -1,6 +1,6 @@
-"""The diagonal of a score's Jacobian, exactly and for any event shape."""
+"""The Jacobian of a score and its diagonal, exactly and for any event shape."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -55,6 +55,21 @@ def implicit_losses(
     return diagonal.flatten(1).sum(1) + 0.5 * s.flatten(1).square().sum(1)
 
 
+def score_jacobian(
+    model: Energy | ScoreNetwork, x: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, "batch size size"]:
+    """∂s_i/∂x_j of every event, its numbers in one row, detached; symmetric where s is an energy's gradient.
+
+    By d passes back through the score: of a U-Net on 64 pixels all at once takes four times as long (CPU).
+
+    Cost: an input gradient and d derivatives of it.
+    """
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        rows = list(_rows(score(model, x, create_graph=True), x))
+    return torch.stack(rows, 1)
+
+
 def _one_by_one(
     model: Energy | ScoreNetwork, x: Float[Tensor, "batch *shape"]
 ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
@@ -63,14 +78,20 @@ def _one_by_one(
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_(True)
         s = score(model, x, create_graph=True)
-        rows = [
-            torch.autograd.grad(
-                part.sum(), x, create_graph=learning, retain_graph=True, materialize_grads=True
-            )[0].flatten(1)[:, i]
-            for i, part in enumerate(s.flatten(1).unbind(1))
-        ]
-    diagonal = torch.stack(rows, 1).view_as(x)
+        parts = [row[:, i] for i, row in enumerate(_rows(s, x, create_graph=learning))]
+    diagonal = torch.stack(parts, 1).view_as(x)
     return (s, diagonal) if learning else (s.detach(), diagonal)
+
+
+def _rows(
+    s: Float[Tensor, "batch *shape"], x: Float[Tensor, "batch *shape"], create_graph: bool = False
+) -> Iterator[Float[Tensor, "batch size"]]:
+    """e_iᵀ∇s of every event, one i after the other."""
+    for part in s.flatten(1).unbind(1):
+        (row,) = torch.autograd.grad(
+            part.sum(), x, create_graph=create_graph, retain_graph=True, materialize_grads=True
+        )
+        yield row.flatten(1)
 
 
 def _field(model: Energy | ScoreNetwork) -> Callable[[Tensor], Tensor]:

@@ -11,8 +11,9 @@ from torch import Tensor
 from ebm_lab.data import Density, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.domains import DISCRETE
-from ebm_lab.energies import Energy, enumerated, frozen, num_states, score
+from ebm_lab.energies import Energy, ScoreNetwork, enumerated, frozen, num_states, score
 from ebm_lab.evaluation.anomalies import detection
+from ebm_lab.evaluation.conservativity import score_asymmetry
 from ebm_lab.evaluation.discrete import (
     MAX_TERMS,
     enumerated_kl,
@@ -37,7 +38,8 @@ from ebm_lab.samplers import Kernel
 
 EVALUATING = 4  # random stream of a seed
 FLOOR = "no nll can be lower in expectation"
-MAX_SECOND_DERIVATIVES = 64  # numbers of an event up to which the score matching loss is measured
+MAX_SECOND_DERIVATIVES = 64  # numbers of an event up to which the score's Jacobian is taken
+JACOBIANS = 500  # events whose Jacobians tell the asymmetry of a score
 PER_CLASS = 10  # samples of each class, where the model has classes
 PSEUDO_EVENTS, PSEUDO_SITES = 500, 100  # behind the pseudo-likelihood; with more sites, so many are drawn
 
@@ -144,6 +146,10 @@ class Evaluation:
             measurements += detection(model, data.train_x.to(test_x), test_x, data.anomalies_x)
         own = objective.measurements(data) | data.measurements(model)
         measurements += [Measurement(name, *numbers) for name, numbers in own.items()]
+        if isinstance(model, ScoreNetwork) and math.prod(data.shape) <= MAX_SECOND_DERIVATIVES:
+            x = objective.corrupted(test_x[:JACOBIANS])  # after all draws of which other numbers are made
+            of = "noised test events" if objective.sigma else "test events"
+            measurements.append(_asymmetry(model, x, of))
         notes += below_the_entropy(measurements)
         of_classes = objective.conditional_samples(PER_CLASS, self.kernel, self.num_steps, generator)
         landscape = self._landscape(objective, model, data, bracket)
@@ -167,6 +173,11 @@ class Evaluation:
 def _has_few_second_derivatives(model: Any, data: InMemoryData) -> bool:
     twice = not isinstance(model, Energy) or model.twice_differentiable
     return data.domain == "real" and math.prod(data.shape) <= MAX_SECOND_DERIVATIVES and twice
+
+
+def _asymmetry(model: ScoreNetwork, x: Tensor, of: str) -> Measurement:
+    note = f"‖(J - Jᵀ)/2‖ over ‖J‖ of the score's Jacobian J at {len(x)} {of}: 0 for an energy's gradient"
+    return Measurement("score_asymmetry", *score_asymmetry(model, x), "", note)
 
 
 def _of_model(

@@ -9,7 +9,7 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data import TorchvisionImages
-from ebm_lab.energies import Energy, Quadratic
+from ebm_lab.energies import Energy, Quadratic, ScoreNetwork
 from ebm_lab.evaluation.final import log_density_mse
 from ebm_lab.evaluation.likelihood import _bits_per_dim
 from ebm_lab.objectives.known_truth import GaussianTruth
@@ -58,6 +58,43 @@ def test_the_right_energy_of_noised_data_has_no_gap():
     found = built.evaluation(built.objective, built.data).measurements
     gap = next(m for m in found if m.name == "energy_gap")
     assert abs(gap.value) < 4 * gap.error < 0.5
+
+
+class Turning(ScoreNetwork):
+    """s(x) = (-x₁ + x₂/2, -x₂): ‖(J - Jᵀ)/2‖² = 1/8 of ‖J‖² = 9/4."""
+
+    shape = (2,)
+
+    def forward(self, x):
+        first, second = x.unbind(1)
+        return torch.stack([second / 2 - first, -second], 1)
+
+
+def final_numbers(*overrides, network=None):
+    """By name, of an untrained run of dsm."""
+    schema.register()
+    small = ["evaluation.num_samples=20", "evaluation.num_steps=2", "data.num_test=50", "data.num_train=200"]
+    small += ["evaluation.kernel._target_=ebm_lab.samplers.Langevin"]  # which follows scores
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=["objective=dsm", "logger=none", *small, *overrides])
+    built = build(cfg)
+    if network is not None:
+        built.objective.take(network)
+    return {m.name: m for m in built.evaluation(built.objective, built.data).measurements}
+
+
+def test_what_no_energy_has_of_a_score_is_among_the_final_numbers():
+    found = final_numbers("data=gaussian", "energy=score_mlp", network=Turning())["score_asymmetry"]
+    assert found.value == pytest.approx(math.sqrt(1 / 18), abs=1e-6)
+    assert found.error == pytest.approx(0, abs=1e-6) and found.unit == ""
+    assert "J at 50 noised test events: 0 for an energy's gradient" in found.note
+
+
+@pytest.mark.parametrize(
+    "overrides", [("data=gaussian", "energy=mlp"), ("data=gaussian", "data.dim=65", "energy=score_mlp")]
+)
+def test_neither_energies_nor_large_events_are_asked_for_it(overrides):
+    assert "score_asymmetry" not in final_numbers(*overrides)
 
 
 class Standard:

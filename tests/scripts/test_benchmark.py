@@ -146,11 +146,74 @@ def test_losses_have_a_row_for_every_objective_at_both_sizes(capsys, monkeypatch
     assert rows == [["mlp", "8", "dsm"], ["mlp", "8", "pcd"], ["conv", "4", "dsm"], ["conv", "4", "pcd"]]
 
 
-def test_scores_are_timed_beside_each_other_and_weighed(capsys, monkeypatch):
-    monkeypatch.setattr(benchmark, "SCORE_OBJECTIVES", {"dsm": None, "fd_dsm": ("dsm", 1.4)})
-    assert benchmark.main(["scores", "--tiny", "--rounds", "1"]) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("fd_dsm") == printed.count("times as fast as") == 3  # networks
+def test_scores_have_a_row_for_every_method_and_every_mode():
+    """The two that go through layers have a sentence in the place of numbers on images."""
+    benchmark.schema.register()
+    sizes = benchmark.replace(benchmark.TINY, image_rounds=1)
+    with benchmark.hydra.initialize_config_dir(str(benchmark.CONFIGS), version_base="1.3"):
+        table = benchmark.scores(sizes, torch.device("cpu"))
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    exact = ["score_matching", benchmark.FORWARD, benchmark.LOOP]
+    chunked = [*exact, benchmark.CHUNKED]
+    common = ["energy alone", *benchmark.SCORE_OBJECTIVES, benchmark.SLICED_FORWARD, *chunked[1:]]
+    of_points = [*common, "explicit_score_matching", "multiscale_dsm"]
+    expected = {
+        "conv": common,
+        "mlp, 20": of_points,
+        "mlp, 18": of_points,
+        "mlp of levels, 18": ["energy alone", "ncsn", "score_sde", "dual_score_matching", "diffclf"],
+        "mlp, 18 nonnegative": ["energy alone", "nonnegative_score_matching"],
+        "mlp, 18 unit": ["energy alone", "unit_score_matching"],
+        "mlp, 16 bits": ["energy alone", "ratio_matching"],
+        "narrow mlp, 2": ["energy alone", *exact],
+        "narrow mlp, 10": ["energy alone", *exact],
+        "conv, 8 x 8": ["energy alone", *chunked],
+    }
+    found = sorted((network, name) for network, name, *_ in rows)
+    assert found == sorted((network, name) for network, names in expected.items() for name in names)
+    refused = [(network, name) for network, name, milliseconds, *_ in rows if not milliseconds]
+    assert refused == [("conv", "curvature_propagation"), ("conv", "approximate_diagonal")]
+    compared = [name for _, name, *_, note in rows if "times as fast as" in note]
+    assert compared == ["fd_dsm", "ssm", "fd_ssm", "score_matching"] * 3 + ["score_matching"] * 3
+
+
+def test_the_fastest_rival_is_the_measure():
+    times = {"score_matching": [2.0, 4.0], benchmark.FORWARD: [5.0, 10.0], benchmark.LOOP: [3.0, 6.0]}
+    note = benchmark.against_rivals("score_matching", times)
+    assert note == f"1.50 \\[1.50, 1.50] times as fast as {benchmark.LOOP}: ok (>= 0.95)"
+    assert "0.60" in benchmark.against_rivals("score_matching", times | {benchmark.FORWARD: [1.2, 2.4]})
+    assert "MISSED" in benchmark.against_rivals("fd_dsm", {"fd_dsm": [1.0, 1.0], "dsm": [1.3, 1.3]})
+    slower = {"ssm": [2.0, 2.0], benchmark.SLICED_FORWARD: [1.0, 1.0]}
+    assert benchmark.against_rivals("ssm", slower).endswith(benchmark.SLICED_FORWARD)  # no target
+    assert benchmark.against_rivals("dsm", {"dsm": [1.0, 1.0], "fd_dsm": [1.0, 1.0]}) == ""
+
+
+@pytest.mark.parametrize("network", [["data=gaussian", "data.dim=20", "energy.width=5"], ["data=digits"]])
+@pytest.mark.parametrize("objective", ["ssm", "score_matching"])
+def test_every_mode_has_the_loss_and_the_gradient_of_the_lab_s(objective, network):
+    """Noise and directions from the same draws, in float64; on 20 features the last chunk is a short one."""
+    benchmark.schema.register()
+    noise = ["objective.sigma=0.3", "logger=none"]
+    with benchmark.hydra.initialize_config_dir(str(benchmark.CONFIGS), version_base="1.3"):
+        built = benchmark.built_on(torch.device("cpu"), objective, [*network, *noise])
+    method = built.objective.double()
+    batch = benchmark.Batch(built.data.val_x[:3].double())
+    parameters = [p for p in method.energy.parameters() if p.requires_grad]
+
+    def loss_and_gradient(loss):
+        with method.drawing_from(torch.Generator().manual_seed(0)):
+            value = loss(batch)
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        return value, [
+            torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)
+        ]
+
+    expected = loss_and_gradient(method.loss)
+    assert max(g.abs().max() for g in expected[1]) > 1e-3
+    ways = benchmark.by_hand(objective, method)
+    assert len(ways) == {"ssm": 1, "score_matching": 3}[objective]
+    for way, loss in ways.items():
+        torch.testing.assert_close(loss_and_gradient(loss), expected, rtol=1e-9, atol=1e-11, msg=way)
 
 
 def test_peak_memory_is_what_a_call_holds_at_once():
