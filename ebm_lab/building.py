@@ -106,6 +106,7 @@ def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Object
             objective.fit_densities(data.train_x, data.train_labels)
             _check_model(objective.model(), data)
             objective.prepare(data.train_x)
+            objective.check_held_out(torch.cat([data.val_x, data.test_x]))
     return objective
 
 
