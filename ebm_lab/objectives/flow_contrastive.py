@@ -57,6 +57,11 @@ class FlowContrastive(NoiseContrast):
 
     monitor = "val/mmd"  # the held-out loss rises where the flow gets better
     truth_overrides = ("objective.flow.bins=null",)  # affine maps are enough on a Gaussian
+    harder_noise = (
+        "a flow that fits the data better (objective.flow.fit_steps, objective.flow.num_transforms, "
+        "noise@objective.flow=flow_autoregressive) or follows the energy faster (objective.flow_above nearer "
+        "to 0.5, objective.flow_optimizer.lr)"
+    )
 
     def __init__(
         self,

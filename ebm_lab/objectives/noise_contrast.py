@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -112,6 +112,10 @@ class NoiseContrast(Objective):
 
     has_held_out_loss = True
     monitor = "val/loss"
+    # of what helps a saturated classifier, the noise: which options make it harder to tell from the data
+    harder_noise: ClassVar[str] = (
+        "noise more like the data (noise=mixture, more of its components; noise=flow)"
+    )
 
     def __init__(
         self, parts: Parts, *, nu: int = 1, log_z_lr_factor: float = 10.0, sigma: float = 0.0
@@ -182,8 +186,7 @@ class NoiseContrast(Objective):
         return (
             f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): this noise is told from "
             "the data too easily, so log Z is not pinned down and no likelihood is reported. What helps: "
-            "noise more like the data (noise=mixture, more of its components; noise=flow), or more noise on "
-            "the data (objective.sigma).",
+            f"{self.harder_noise}, or more noise on the data (objective.sigma).",
         )
 
     def claims_likelihood(self) -> bool:

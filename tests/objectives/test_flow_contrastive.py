@@ -6,6 +6,7 @@ import hydra
 import pytest
 import torch
 from closed_forms import normal_grid
+from hydra.errors import InstantiationException
 
 from ebm_lab import schema
 from ebm_lab.building import build
@@ -45,15 +46,19 @@ def test_the_flow_is_drawn_to_the_data_from_both_sides_and_the_energy_to_the_tru
     assert abs(slopes(1.4, 1.0)[1]) < 1e-3  # whose optimum is the data for any flow, but for the grid's tails
 
 
+def built(*overrides):
+    schema.register()
+    small = [
+        "objective=flow_contrastive", "data=gaussian", "energy=quadratic", "data.num_train=300",
+        "objective.flow.fit_steps=5", "objective.flow.bins=null", "logger=none", "output_dir=x",
+    ]  # fmt: skip
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return build(hydra.compose("train", overrides=[*small, *overrides])).objective
+
+
 @pytest.fixture(scope="module")
 def method():
-    schema.register()
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        overrides = [
-            "objective=flow_contrastive", "data=gaussian", "energy=quadratic", "data.num_train=300",
-            "objective.flow.fit_steps=5", "objective.flow.bins=null", "logger=none", "output_dir=x",
-        ]  # fmt: skip
-        return build(hydra.compose("train", overrides=overrides)).objective
+    return built()
 
 
 @pytest.mark.parametrize(("accuracy", "steps"), [(0.54, False), (0.56, True)])
@@ -61,6 +66,22 @@ def test_the_flow_waits_while_it_passes_for_the_data(method, accuracy, steps):
     energy, flow = method.players().values()
     method.metrics = {"accuracy": torch.tensor(accuracy)}
     assert energy.only_while is None and flow.only_while() == steps
+
+
+def test_a_saturated_classifier_is_told_what_the_flow_may_do(method):
+    """Not to choose another noise, which the method would not look at."""
+    before = method.accuracy.clone()
+    method.accuracy.fill_(0.995)
+    (note,) = method.notes
+    method.accuracy.copy_(before)
+    assert "saturated (accuracy 0.9950)" in note and "noise=" not in note
+    assert "objective.flow.fit_steps" in note and "objective.flow_above" in note and "objective.sigma" in note
+    assert method.notes == ()
+
+
+def test_events_of_one_number_are_refused_with_a_method_for_them():
+    with pytest.raises(InstantiationException, match="choose noise=gaussian .* and objective=nce"):
+        built("data.dim=1")
 
 
 def test_each_player_s_loss_is_the_other_s_with_its_sign_and_reaches_its_parameters(method):
