@@ -7,6 +7,7 @@ import pytest
 import torch
 from closed_forms import normal_grid
 from hydra.errors import InstantiationException
+from stand_ins import write_mnist
 
 from ebm_lab import schema
 from ebm_lab.building import build
@@ -95,3 +96,24 @@ def test_each_player_s_loss_is_the_other_s_with_its_sign_and_reaches_its_paramet
     learning = list(method.noise.parameters())
     assert learning and all(p.requires_grad for p in learning)
     assert sum(g.abs().sum() for g in torch.autograd.grad(flow, learning)) > 0
+
+
+def test_on_images_the_energy_starts_as_the_fitted_flow(tmp_path):
+    """Flow and base term are fitted alike: G is what the network says, small before the first step."""
+    write_mnist(tmp_path)
+    schema.register()
+    small = [
+        f"data.root={tmp_path}", "data.download=false", "data.num_val=10", "data.batch_size=10",
+        "objective.flow.fit_steps=2", "output_dir=x",
+    ]  # fmt: skip
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        chosen = ["objective=flow_contrastive", "data=mnist", *small]
+        method = build(hydra.compose("train", overrides=chosen)).objective
+    base = method.energy.base.density
+    assert base is not method.noise
+    x = method.noise.sample(20, torch.Generator().manual_seed(0))
+    assert torch.equal(base.log_prob(x), method.noise.log_prob(x))
+    found = method.logits(x, x).noise
+    by_network = -(method.energy(x) + base.log_prob(x)) - method.log_normaliser
+    torch.testing.assert_close(found, by_network, rtol=0, atol=2e-3)  # of numbers near 1000 in float32
+    assert found.abs().max() < 1

@@ -182,10 +182,14 @@ def test_a_loaded_run_has_its_chains(whole):
     assert loaded.log_z == loaded.results["log_z_learned"].value
 
 
-def test_a_loaded_flow_is_the_fitted_one_and_is_not_fitted_again(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "choice"),
+    [("noise", "objective=nce noise=flow"), ("objective.flow", "objective=flow_contrastive")],
+)
+def test_a_loaded_flow_is_the_fitted_one_and_is_not_fitted_again(tmp_path, place, choice):
     folder = tmp_path / "run"
-    flow = ["noise=flow", "noise.fit_steps=30", "noise.width=8", "noise.num_transforms=1"]
-    outcome = command(*TINY, "objective=nce", *flow, "iterations=3", f"output_dir={folder}")
+    flow = [f"{place}.fit_steps=30", f"{place}.width=8", f"{place}.num_transforms=1"]
+    outcome = command(*TINY, *choice.split(), *flow, "iterations=3", f"output_dir={folder}")
     assert outcome.code == 0, outcome.text
     loaded, saved = load_run(folder).objective, last(folder)["state_dict"]
     assert loaded.noise.fit_steps == 1
