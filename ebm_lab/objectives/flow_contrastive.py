@@ -50,7 +50,9 @@ class FlowContrastive(NoiseContrast):
         flow, through two batches of densities and one of draws, and one input gradient of E.
     Notes: 1. The paper alternates phases of many steps by the accuracy; here each iteration asks it.
         2. An autoregressive flow draws coordinate by coordinate, which every iteration pays for; the paper's
-        is Glow. 3. A flow that drops a mode leaves it to the energy, as NCE does with any noise.
+        is Glow. 3. A flow that drops a mode leaves it to the energy, as NCE does with any noise. 4. Where the
+        accuracy nears 1, V is 0 and flat: the gradients of energy and flow vanish both, and the flow does not
+        come back of itself. A running accuracy above 0.99 withholds log Z.
     Reference: Gao, Nijkamp, Kingma, Xu, Dai & Wu 2020, Flow Contrastive Estimation of Energy-Based Models,
         CVPR, arXiv 1912.00589.
     """
