@@ -13,6 +13,7 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data import Batch
+from ebm_lab.errors import UserError
 from ebm_lab.objectives.flow_contrastive import flow_value
 
 F64 = torch.float64
@@ -67,6 +68,44 @@ def test_the_flow_waits_while_it_passes_for_the_data(method, accuracy, steps):
     energy, flow = method.players().values()
     method.metrics = {"accuracy": torch.tensor(accuracy)}
     assert energy.only_while is None and flow.only_while() == steps
+
+
+def gradients_of(method, batch, weight):
+    """The flow's loss and its slopes in the flow's parameters, for a weight of the likelihood."""
+    method.likelihood_weight = weight
+    with method.drawing_from(torch.Generator().manual_seed(1)):
+        loss = method.flow_loss(batch)
+    method.likelihood_weight = 0.0
+    return loss, torch.autograd.grad(loss, list(method.noise.parameters()))
+
+
+def test_the_flow_s_loss_takes_its_likelihood_in():
+    method = built().double()
+    batch = Batch(torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=F64))
+    value, slopes_of_value = gradients_of(method, batch, 0.0)
+    loss, slopes_of_loss = gradients_of(method, batch, 0.3)
+    likelihood = method.noise.log_prob(batch.x).mean()
+    assert loss.item() == pytest.approx((value - 0.3 * likelihood).item(), abs=1e-12)
+    of_likelihood = torch.autograd.grad(likelihood, list(method.noise.parameters()))
+    for found, of_value, slope in zip(slopes_of_loss, slopes_of_value, of_likelihood, strict=True):
+        torch.testing.assert_close(found, of_value - 0.3 * slope, rtol=0, atol=1e-12)
+
+
+def test_where_the_classifier_is_sure_only_the_likelihood_draws_the_flow():
+    """Data 30 to the right of the flow and the energy at the data: V = 0 and flat, as its slopes show."""
+    method = built().double()
+    with torch.no_grad():
+        method.noise.mean.fill_(-30.0)
+    batch = Batch(torch.randn(64, 2, generator=torch.Generator().manual_seed(0), dtype=F64))
+    (value, slopes_of_value), (loss, slopes) = (gradients_of(method, batch, weight) for weight in (0.0, 1.0))
+    assert abs(value.item()) < 1e-12 and max(s.abs().max() for s in slopes_of_value) < 1e-12
+    assert loss.item() > 100 and max(s.abs().max() for s in slopes) > 1
+
+
+@pytest.mark.parametrize("wrong", ["flow_above=0.4", "likelihood_weight=-1"])
+def test_numbers_out_of_range_are_refused(wrong):
+    with pytest.raises(UserError, match=f"{wrong.split('=')[0]} must be .*, got {wrong.split('=')[1]}"):
+        built(f"objective.{wrong}")
 
 
 def test_a_saturated_classifier_is_told_what_the_flow_may_do(method):
