@@ -106,6 +106,7 @@ def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Object
             objective.fit_densities(data.train_x, data.train_labels)
             _check_model(objective.model(), data)
             objective.prepare(data.train_x)
+            objective.check_held_out(torch.cat([data.val_x, data.test_x]))
     return objective
 
 
@@ -245,7 +246,8 @@ def load_run(path: str | Path, checkpoint: str = "last") -> Run:
 
 
 def _without_long_fits(cfg: DictConfig) -> DictConfig:
-    """The config with one step for the fit of the run's flow, whose weights the checkpoint holds: minutes."""
-    if cfg.noise is None or cfg.noise._target_ != "ebm_lab.noise.Flow":
-        return cfg
-    return OmegaConf.merge(cfg, {"noise": {"fit_steps": 1}})
+    """The config with one step for the fit of its flows, whose weights the checkpoint holds: minutes."""
+    for place in ("noise", "objective.flow"):
+        if OmegaConf.select(cfg, f"{place}._target_") == "ebm_lab.noise.Flow":
+            cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist([f"{place}.fit_steps=1"]))
+    return cfg

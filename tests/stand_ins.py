@@ -24,13 +24,13 @@ def idx(array):
     return struct.pack(f">HBB{array.ndim}i", 0, 8, array.ndim, *array.shape) + array.tobytes()
 
 
-def write_mnist(root, folder="MNIST", packed=False):
-    """The four idx files with 60 training and 20 test images; (training images, test images)."""
+def write_mnist(root, folder="MNIST", packed=False, images=None):
+    """The four idx files, of 60 training and 20 test images unless others are given; (training, test)."""
     raw = root / folder / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    train, test = pixels(NUM_TRAIN, 28, 28), pixels(NUM_TEST, 28, 28, seed=1)
-    for part, images in (("train", train), ("t10k", test)):
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels(len(images)))):
+    train, test = images or (pixels(NUM_TRAIN, 28, 28), pixels(NUM_TEST, 28, 28, seed=1))
+    for part, of_part in (("train", train), ("t10k", test)):
+        for kind, array in (("images-idx3", of_part), ("labels-idx1", labels(len(of_part)))):
             name, content = f"{part}-{kind}-ubyte", idx(array)
             (raw / f"{name}.gz" if packed else raw / name).write_bytes(
                 gzip.compress(content) if packed else content

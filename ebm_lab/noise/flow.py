@@ -71,7 +71,10 @@ class Flow(TransportedNoise):
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
         if features < 2:
-            raise ValueError("a flow needs events of at least 2 numbers: choose noise=gaussian or mixture")
+            raise ValueError(
+                "a flow needs events of at least 2 numbers, these are of 1: choose noise=gaussian or "
+                "kernel_density, and objective=nce where the flow is that of objective=flow_contrastive"
+            )
         if min(num_transforms, width, depth, fit_steps, fit_batch) < 1 or not fit_lr > 0:
             raise ValueError(
                 "num_transforms, width, depth, fit_steps, fit_batch must be at least 1, fit_lr positive, got "

@@ -61,10 +61,15 @@ class Histograms(Noise):
         self.log_probabilities.copy_((counts / counts.sum(1, keepdim=True)).log())
         self.fitted.fill_(True)
 
+    @property
+    def high(self) -> Float[Tensor, " features"]:
+        """Where the last bin ends; no longer inside."""
+        return self.low + self.num_bins * self.width
+
     def _bins(self, flat: Float[Tensor, "batch features"]) -> tuple[Int[Tensor, "batch features"], Tensor]:
         """The bin of each number, and whether it is in one."""
         place = (flat - self.low) / self.width
-        inside = (place >= 0) & (place < self.num_bins)
+        inside = (flat >= self.low) & (flat < self.high)
         return place.clamp(0, self.num_bins - 1).long(), inside
 
     def sample(self, num: int, generator: torch.Generator | None) -> Float[Tensor, "num *shape"]:
@@ -72,7 +77,9 @@ class Histograms(Noise):
         check_fitted(self)
         bins = torch.multinomial(self.log_probabilities.exp(), num, replacement=True, generator=generator).T
         u = uniform(bins.shape, self.low, generator)
-        return (self.low + (bins + u) * self.width).view(num, *self.shape)
+        x = self.low + (bins + u) * self.width
+        inside = torch.minimum(x, self.high.nextafter(self.low))  # a u near 1 is rounded up to the edge
+        return inside.view(num, *self.shape)
 
     def log_prob(self, x: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
         """log q(x) of each event in nats; -inf where a coordinate is outside its bins."""

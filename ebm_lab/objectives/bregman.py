@@ -29,8 +29,13 @@ class BregmanContrast(NoiseContrast):
     Raises:
         ValueError: for an unknown name, or a number out of its range.
     Cost: that of NCE: one parameter gradient on 1 + ν batches.
-    Notes: least_squares averages e^G over the data and e^2G over the noise, itakura_saito e^-G over the data:
-        far from the optimum they overflow, and the run stops.
+    Notes: 1. least_squares averages e^G over the data and e^2G over the noise, itakura_saito e^-G over the
+        data: far from the optimum they overflow, and the run stops. 2. Noise that is told from the data at
+        sight fails them all: G is large at the data and far below 0 at the noise. The slopes of logistic and
+        exponential vanish on both sides, and c drifts; of the others one side pulls on, with -e^G
+        (least_squares) or -1 (kullback_leibler) at the data or 1 (itakura_saito) at the noise, until the few
+        events of the other side whose ratio is off the most hold it. A running accuracy above 0.99 withholds
+        log Z, whatever the contrast.
     Reference: Gutmann & Hirayama 2011, Bregman divergence as general framework to estimate unnormalized
         statistical models, UAI, arXiv 1202.3727.
     """

@@ -37,7 +37,7 @@ class ConditionalNCE(Objective):
     deviation ε → 0 it is score matching, J = 2 log 2 + (ε²/2) E[tr ∇s + ½‖s‖²] + O(ε⁴).
 
     Args:
-        perturbation: p_c.
+        perturbation: p_c; one that also shrinks events toward the origin keeps y as wide as the data.
         num_perturbed: y per event (the paper's κ).
         sigma: standard deviation of Gaussian noise added to the data; 0 adds none.
 

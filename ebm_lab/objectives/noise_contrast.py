@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -66,8 +66,15 @@ def contrast_loss(
     return contrast.of_data(logits_data).mean() + nu * contrast.of_noise(logits_noise).mean()
 
 
-def refuse_impossible_noise(noise: Noise, x: Float[Tensor, "num *shape"]) -> None:
-    """Noise that cannot have made the data tells them apart at sight.
+@torch.no_grad()
+def refuse_impossible_noise(noise: Noise, x: Float[Tensor, "num *shape"], split: str) -> None:
+    """Noise that cannot have made the data tells them apart at sight, where the ratio is infinite.
+
+    Held-out events that it cannot have made are no more its own: their losses would be those of a classifier
+    that is sure, and a likelihood with its density as the base term would be minus infinity.
+
+    Args:
+        split: what the events are called: training or held-out.
 
     Raises:
         UserError: where the noise has no density at an event.
@@ -75,17 +82,18 @@ def refuse_impossible_noise(noise: Noise, x: Float[Tensor, "num *shape"]) -> Non
     outside = int((noise.log_prob(x) == -torch.inf).sum())
     if outside:
         raise UserError(
-            f"the noise has no density at {outside} of {len(x)} training events, where its classifier "
-            "would be sure and learn nothing: choose a wider noise, such as noise=gaussian"
+            f"the noise has no density at {outside} of {len(x)} {split} events, where its classifier is "
+            "sure and learns nothing: choose a wider noise, such as noise=gaussian (of histograms: a larger "
+            "noise.margin)"
         )
 
 
 class Logits(NamedTuple):
-    """G at the data and at ν times as much noise, and log p_n at the data."""
+    """G at the data and at ν times as much noise, and E at the data."""
 
     data: Float[Tensor, " batch"]
     noise: Float[Tensor, " num"]
-    log_noise: Float[Tensor, " batch"]
+    energies: Float[Tensor, " batch"]
 
 
 class NoiseContrast(Objective):
@@ -104,6 +112,10 @@ class NoiseContrast(Objective):
 
     has_held_out_loss = True
     monitor = "val/loss"
+    # of what helps a saturated classifier, the noise: which options make it harder to tell from the data
+    harder_noise: ClassVar[str] = (
+        "noise more like the data (noise=mixture, more of its components; noise=flow)"
+    )
 
     def __init__(
         self, parts: Parts, *, nu: int = 1, log_z_lr_factor: float = 10.0, sigma: float = 0.0
@@ -133,10 +145,14 @@ class NoiseContrast(Objective):
     @torch.no_grad()
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Refuse noise that cannot have made the data; start c at log mean exp(-E(x_n)) / p_n(x_n)."""
-        refuse_impossible_noise(self.noise, self.corrupted(x))
+        refuse_impossible_noise(self.noise, self.corrupted(x), "training")
         x_noise = self.noise.sample(STARTING, self.generator)
         log_weights = -self.energy(x_noise) - self.noise.log_prob(x_noise)
         self.log_normaliser.copy_(torch.logsumexp(log_weights, 0) - math.log(STARTING))
+
+    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Refuse noise that cannot have made them."""
+        refuse_impossible_noise(self.noise, self.corrupted(x), "held-out")
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The contrast of the batch and ν batches of noise."""
@@ -153,9 +169,9 @@ class NoiseContrast(Objective):
     def logits(self, x: Float[Tensor, "batch *shape"], x_noise: Float[Tensor, "num *shape"]) -> Logits:
         """G at events of the data, noised where σ > 0, and at noise."""
         events = torch.cat([self.corrupted(x), x_noise])
-        log_noise = self.noise.log_prob(events)
-        logits = log_ratio(self.energy(events), self.log_normaliser, log_noise, self.nu)
-        return Logits(logits[: len(x)], logits[len(x) :], log_noise[: len(x)])
+        energies = self.energy(events)
+        logits = log_ratio(energies, self.log_normaliser, self.noise.log_prob(events), self.nu)
+        return Logits(logits[: len(x)], logits[len(x) :], energies[: len(x)])
 
     @property
     def is_saturated(self) -> bool:
@@ -170,8 +186,7 @@ class NoiseContrast(Objective):
         return (
             f"The classifier is saturated (accuracy {float(self.accuracy):.4f}): this noise is told from "
             "the data too easily, so log Z is not pinned down and no likelihood is reported. What helps: "
-            "noise more like the data (noise=mixture, more of its components; noise=flow), or more noise on "
-            "the data (objective.sigma).",
+            f"{self.harder_noise}, or more noise on the data (objective.sigma).",
         )
 
     def claims_likelihood(self) -> bool:

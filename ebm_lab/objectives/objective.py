@@ -234,6 +234,13 @@ class Objective(LightningModule):
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Look at the training data once, before the first step, with everything fitted."""
 
+    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Refuse held-out events of which fitted densities leave no number; asked before the first step.
+
+        Raises:
+            UserError: one sentence with the choices that work.
+        """
+
     def corrupted(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, "num *shape"]:
         """Events of the law that the method learns, from events of the data: x + σz, or x where σ = 0.
 

@@ -5,7 +5,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import softplus
 
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.objectives.noise_contrast import refuse_impossible_noise
@@ -20,14 +20,13 @@ def ranking_losses(
     """-log [w(x) / (w(x) + Σ_k w(x_k))] of each event and its K noise events, w = exp(-E) / p_n.
 
     A constant added to E changes nothing. Equal weights give log(K + 1), and
-    KL(p_data ‖ p_n) ≥ log(K + 1) - E[loss] whatever E is.
+    KL(p_data ‖ p_n) ≥ log(K + 1) - E[loss] whatever E is. Where p_n(x) = 0 the weight is infinite and the
+    loss 0, its limit.
 
     Reference: Ma & Collins 2018, arXiv 1809.01812 (ranking); van den Oord, Li & Vinyals 2018, arXiv
         1807.03748, for the bound.
     """
-    scores = torch.cat([log_weights_data[:, None], log_weights_noise], 1)
-    data = torch.zeros(len(scores), dtype=torch.long, device=scores.device)  # the index of the data's event
-    return cross_entropy(scores, data, reduction="none")
+    return softplus(log_weights_noise.logsumexp(1) - log_weights_data)
 
 
 class RankingNCE(Objective):
@@ -62,7 +61,11 @@ class RankingNCE(Objective):
     @torch.no_grad()
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Refuse noise that cannot have made the data."""
-        refuse_impossible_noise(self.noise, self.corrupted(x))
+        refuse_impossible_noise(self.noise, self.corrupted(x), "training")
+
+    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Refuse noise that cannot have made them: the divergence that the bound is of is infinite then."""
+        refuse_impossible_noise(self.noise, self.corrupted(x), "held-out")
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The ranking loss of the batch, each event against K noise events of its own."""

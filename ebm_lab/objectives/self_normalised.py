@@ -48,9 +48,8 @@ class SelfNormalisedLikelihood(NoiseContrast):
     """
 
     def contrast(self, logits: Logits) -> Float[Tensor, ""]:
-        """The negative log-likelihood of the batch, through G = -E - b - log q - log ν."""
-        log_nu = math.log(self.nu)
-        log_weights = logits.noise + log_nu  # over e^b already
+        """The negative log-likelihood of the batch, its weights through G = -E - b - log q - log ν."""
+        log_weights = logits.noise + math.log(self.nu)  # over e^b already
         self.record(ess=effective_share(log_weights.detach()))
-        energies = -(logits.data + log_nu + logits.log_noise)  # E + b
-        return self_normalised_loss(energies, logits.data.new_zeros(()), log_weights)
+        energies = logits.energies + self.log_normaliser
+        return self_normalised_loss(energies, energies.new_zeros(()), log_weights)

@@ -41,7 +41,10 @@ class ShiftedNCE(Objective):
     Cost: one parameter gradient on three batches, whatever the dimension.
     Notes: 1. The shift is random for each event; the tutorial's is one v, which tells directions along it
         only. 2. It is `conditional_nce` with the perturbation ±v, each sign once. 3. In float32 an ε far
-        below 1e-3 of the data's width loses the difference of energies to rounding.
+        below 1e-3 of the data's width loses the difference of energies to rounding. 4. With a large ε a
+        shifted event is told at sight: in d dimensions of width s, E(x ∓ v) - E(x) is about dε²/(2s²), so on
+        images already where ε is far below s. Loss and gradients vanish then (J near 0, where small shifts
+        have 2 log 2), and the shape of E among the data stays unlearned.
     Reference: Song & Kingma 2021, arXiv 2101.03288, section 5.1; Gutmann & Hirayama 2011, arXiv 1202.3727.
     """
 

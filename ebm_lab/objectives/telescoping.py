@@ -132,7 +132,11 @@ class TelescopingRatio(Objective):
     @torch.no_grad()
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Refuse noise that cannot have made the data."""
-        refuse_impossible_noise(self.noise, self.corrupted(x))
+        refuse_impossible_noise(self.noise, self.corrupted(x), "training")
+
+    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
+        """Refuse noise that cannot have made them: its density is the model's base."""
+        refuse_impossible_noise(self.noise, self.corrupted(x), "held-out")
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean over the bridges of their logistic losses, on waymarks of the batch."""

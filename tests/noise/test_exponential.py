@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -18,6 +19,11 @@ def test_it_has_the_means_of_the_data_and_integrates_to_one():
     at = torch.tensor([[1.0, 2.0], [-0.1, 1.0]], dtype=F64)
     # -½ - 4 - log 2 - log ½
     assert noise.log_prob(at).tolist() == [pytest.approx(-4.5, abs=1e-12), -math.inf]
+    # Gauss-Legendre on [0, 40 m], beyond which lies e^-40
+    nodes, weights = (torch.from_numpy(a) for a in np.polynomial.legendre.leggauss(60))
+    points = torch.cartesian_prod(*(20 * mean * (1 + nodes) for mean in noise.means))
+    cells = torch.outer(weights, weights).flatten() * (20 * noise.means).prod()
+    assert (noise.log_prob(points).exp() @ cells).item() == pytest.approx(1, abs=1e-12)
     draws = noise.sample(100_000, torch.Generator().manual_seed(0))
     error = draws.std(0) / math.sqrt(len(draws))
     assert ((draws.mean(0) - noise.means).abs() < 4 * error).all()

@@ -129,5 +129,5 @@ def test_use_before_the_fit_and_bad_numbers_are_refused():
     ):
         with pytest.raises(ValueError, match=words):
             Flow((2,), **options)
-    with pytest.raises(ValueError, match="at least 2 numbers: choose noise=gaussian"):
+    with pytest.raises(ValueError, match="2 numbers, these are of 1: choose noise=gaussian.*objective=nce"):
         Flow((1,))

@@ -58,6 +58,30 @@ def test_draws_fill_the_bins_by_their_shares():
     assert inside.var().item() == pytest.approx(1 / 3, abs=4 * math.sqrt(4 / 45 / len(inside)))
 
 
+def test_draws_at_the_end_of_the_last_bin_are_inside(monkeypatch):
+    """With u the largest float below 1 and all mass in the last bin: low + (bins + u) width is rounded up."""
+    x = 10 * torch.randn(3, 500, generator=seeded(3))
+    noise = Histograms((500,), num_bins=7)
+    noise.fit(x)
+    noise.log_probabilities[:, :-1] = -torch.inf
+    monkeypatch.setattr("ebm_lab.noise.histograms.uniform", lambda shape, *_: torch.full(shape, 1 - 2**-24))
+    draws = noise.sample(2, seeded())
+    assert (noise.low + (6 + torch.tensor(1 - 2**-24)) * noise.width >= noise.high).any()
+    # every coordinate in its last bin, of mass e^l: Σ_i l_i - log width_i
+    expected = (noise.log_probabilities[:, -1] - noise.width.log()).sum().item()
+    assert noise.log_prob(draws).tolist() == pytest.approx([expected] * 2, rel=1e-5)
+    assert (noise.high - draws <= 4e-6).all()  # no further in than a rounding or two at numbers of 30
+
+
+def test_inside_is_from_the_first_edge_on_and_up_to_the_last():
+    noise = fitted()
+    edges = torch.tensor([[-1.0, 0.0], [3.0, 0.0], [0.0, 3.0]], dtype=F64)
+    assert noise.high.tolist() == [3.0, 3.0]
+    assert noise.log_prob(edges).isfinite().tolist() == [True, False, False]
+    before = edges.nextafter(torch.zeros_like(edges))
+    assert noise.log_prob(before).isfinite().all()
+
+
 def test_a_constant_coordinate_and_an_image_shape():
     noise = Histograms((1, 2, 2), num_bins=4)
     x = torch.rand(100, 1, 2, 2, generator=seeded())

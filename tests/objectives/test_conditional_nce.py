@@ -2,10 +2,15 @@
 
 import math
 
+import hydra
 import pytest
 import torch
 from closed_forms import Scaled, normal_grid
+from hydra.utils import instantiate
 
+from ebm_lab import schema
+from ebm_lab.binding import check_bindings
+from ebm_lab.cli import CONFIGS
 from ebm_lab.energies import Quadratic
 from ebm_lab.noise import GaussianPerturbation, ShrinkingPerturbation
 from ebm_lab.objectives.conditional_nce import conditional_loss
@@ -67,6 +72,31 @@ def test_the_log_ratio_of_a_perturbation_is_that_of_its_densities():
         return torch.distributions.Normal(0.8 * start, 0.5).log_prob(end).flatten(1).sum(1)
 
     torch.testing.assert_close(perturbation.log_ratio(x, y), log_density(y, x) - log_density(x, y))
+
+
+def perturbation_of(*overrides: str):
+    """Of the command with these overrides."""
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        cfg = hydra.compose("train", overrides=["objective=conditional_nce", "output_dir=x", *overrides])
+    check_bindings(cfg)
+    return instantiate(cfg.objective.perturbation, _convert_="all")
+
+
+def test_perturbations_are_chosen_by_name():
+    by_default = perturbation_of()
+    assert isinstance(by_default, GaussianPerturbation) and by_default.scale == 0.3
+    chosen = "perturbation@objective.perturbation=shrinking"
+    shrinking = perturbation_of(
+        chosen, "objective.perturbation.shrink=0.6", "objective.perturbation.scale=0.8"
+    )
+    x, z = (torch.tensor([[v]], dtype=F64) for v in (2.0, 0.5))
+    y = shrinking.perturb(x, z)
+    assert y.item() == pytest.approx(0.6 * 2 + 0.8 * 0.5, abs=1e-15)
+    # (1 - .36)(4 - 2.56)/(2 · .64)
+    assert shrinking.log_ratio(x, y).item() == pytest.approx(0.72, abs=1e-12)
+    # the recipe's step holds for either
+    assert perturbation_of("data=digits", chosen).scale == perturbation_of("data=digits").scale == 0.1
 
 
 def test_without_the_log_ratio_an_asymmetric_perturbation_has_another_optimum():

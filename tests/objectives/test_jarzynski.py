@@ -111,6 +111,8 @@ def test_gradient_is_that_of_the_weighted_negatives():
     # P = I: A = carried - E - h/4 ‖x‖², and dE / d log L_ii = x_i²
     weights = (carried - (0.5 + 0.025) * x.square().sum(1)).softmax(0)
     torch.testing.assert_close(gradient, x[0].square() - weights @ x.square())
+    # of normalised weights (Σ w)² / (n Σ w²) is 1 / (n Σ w²)
+    assert method.metrics["ess"].item() == pytest.approx(1 / (3 * weights.square().sum().item()), abs=1e-12)
 
 
 def test_walkers_and_log_z_are_found_again():

@@ -31,6 +31,14 @@ def test_noise_that_cannot_have_made_the_data_is_refused():
         built("noise=uniform")  # on [-1, 1]², and the data reach 2
 
 
+@pytest.mark.parametrize("objective", ["nce", "self_normalised", "ranking_nce", "telescoping"])
+def test_noise_that_cannot_have_made_held_out_data_is_refused(objective):
+    """Bins that end at the training events: of a thousand others some lie outside."""
+    with pytest.raises(UserError, match="no density at .* of 1000 held-out events.*a larger noise.margin"):
+        built(f"objective={objective}", "noise=histograms", "noise.margin=1e-3", "data.num_val=800",
+              "data.num_test=200")  # fmt: skip
+
+
 @pytest.mark.parametrize(("accuracy", "claims"), [(0.989, True), (0.991, False)])
 def test_a_saturated_classifier_claims_no_likelihood_and_says_what_helps(nce, accuracy, claims):
     nce.accuracy.fill_(accuracy)

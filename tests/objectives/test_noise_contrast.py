@@ -6,16 +6,28 @@ import pytest
 import torch
 from closed_forms import Scaled, normal_grid
 from scipy.optimize import minimize_scalar
+from torch.optim import SGD
 
-from ebm_lab.objectives import NormalisedGradientDescent
+from ebm_lab.data import Batch
+from ebm_lab.noise import StandardGaussian, UniformBox
+from ebm_lab.objectives import (
+    BregmanContrast,
+    ExponentialNCE,
+    NoiseContrastiveEstimation,
+    NormalisedGradientDescent,
+    Optimization,
+    Parts,
+    SelfNormalisedLikelihood,
+)
 from ebm_lab.objectives.ence import log_exponential_loss
 from ebm_lab.objectives.nce import nce_loss
 from ebm_lab.objectives.noise_contrast import CONTRASTS, contrast_loss, log_ratio
 from ebm_lab.objectives.self_normalised import self_normalised_loss
+from ebm_lab.samplers import Langevin
 
 F64 = torch.float64
 LOG_Z = 0.5 * math.log(2 * math.pi)  # of E = x²/2
-DATA, NOISE = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(0.0, 2.0)
+DATA, NOISE = (torch.distributions.Normal(torch.zeros((), dtype=F64), s) for s in (1.0, 2.0))
 
 
 def random_logits():
@@ -149,3 +161,86 @@ def test_normalised_descent_reaches_the_optimum_where_the_logistic_loss_is_flat(
         reached[name] = mean.item()
     assert reached["ence"] == pytest.approx(10, abs=0.2)
     assert reached["nce"] < 5, reached
+
+
+# --- the methods: where c starts, and what they record -----------------------------------------------------
+
+
+def of_one_number(kind, noise=None, **options):
+    """A method with E = x²/2 and noise N(0, 4), c not at log Z but .3 above."""
+    noise = StandardGaussian((1,), 2.0) if noise is None else noise
+    parts = Parts(Scaled(1.0), Langevin(0.1), noise, Optimization(algorithm=SGD, lr=0.1))
+    method = kind(parts, **options).double()
+    torch.nn.init.constant_(method.log_normaliser, LOG_Z + 0.3)
+    return method
+
+
+def recorded(method, x):
+    """What a loss records, and the noise that it meets."""
+    with method.drawing_from(torch.Generator().manual_seed(1)):
+        loss = method.loss(Batch(x))
+    return method.metrics | {"loss": loss}, method.noise.sample(
+        method.nu * len(x), torch.Generator().manual_seed(1)
+    )
+
+
+def ratio(x):
+    """exp(-E - c) / p_n."""
+    return (DATA.log_prob(x[:, 0]) - 0.3 - NOISE.log_prob(x[:, 0])).exp()
+
+
+@pytest.mark.parametrize("nu", [1, 5])
+@pytest.mark.parametrize(
+    "kind", [NoiseContrastiveEstimation, BregmanContrast, ExponentialNCE, SelfNormalisedLikelihood]
+)
+def test_the_normalisation_is_the_mean_of_model_over_noise_whatever_nu(kind, nu):
+    found, x_noise = recorded(of_one_number(kind, nu=nu), normal_grid(2000))
+    assert found["normalisation"].item() == pytest.approx(ratio(x_noise).mean().item(), abs=1e-12)
+    # e^-.3 in expectation, and Var r / e^-.6 = E_data[p_data / p_n] - 1 = 4/√7 - 1
+    error = math.exp(-0.3) * math.sqrt((4 / math.sqrt(7) - 1) / len(x_noise))
+    assert found["normalisation"].item() == pytest.approx(math.exp(-0.3), abs=4 * error)
+    assert found["log_z"].item() == pytest.approx(LOG_Z + 0.3, abs=1e-12)
+
+
+def test_the_constant_starts_at_the_mean_weight_of_the_noise():
+    """log Z of E = x²/2 from 4096 draws, whose weights have the relative variance 4/√7 - 1."""
+    method = of_one_number(NoiseContrastiveEstimation)
+    with method.drawing_from(torch.Generator().manual_seed(0)):
+        method.prepare(normal_grid(50))
+    error = math.sqrt((4 / math.sqrt(7) - 1) / 4096)
+    assert method.log_normaliser.item() == pytest.approx(LOG_Z, abs=4 * error)
+    draws = method.noise.sample(4096, torch.Generator().manual_seed(0))[:, 0]
+    weights = (-0.5 * draws**2 - NOISE.log_prob(draws)).exp()
+    assert method.log_normaliser.item() == pytest.approx(weights.mean().log().item(), abs=1e-12)
+
+
+def test_ence_records_the_overlap_of_data_and_noise():
+    x = normal_grid(2000)
+    found, x_noise = recorded(of_one_number(ExponentialNCE, nu=3), x)
+    by_hand = 0.5 * ratio(x).pow(-0.5).mean() + 0.5 * ratio(x_noise).sqrt().mean()
+    assert found["bhattacharyya"].item() == pytest.approx(by_hand.item(), abs=1e-12)
+    # √.8 cosh(.15) in expectation, as c is .3 off; a root of a ratio at the noise has the variance 1 - .8
+    expected = math.sqrt(0.8) * math.cosh(0.15)
+    assert found["bhattacharyya"].item() == pytest.approx(expected, abs=2 * math.sqrt(0.2 / 6000) + 1e-3)
+
+
+def test_the_effective_share_is_that_of_the_noises_weights():
+    found, x_noise = recorded(of_one_number(SelfNormalisedLikelihood, nu=10), normal_grid(2000))
+    w = ratio(x_noise)
+    assert found["ess"].item() == pytest.approx(
+        (w.sum() ** 2 / (len(w) * w.square().sum())).item(), abs=1e-12
+    )
+    # (E w)² / E w² = √7/4; a ratio of two means of 20 000 draws, each known to a hundredth
+    assert found["ess"].item() == pytest.approx(math.sqrt(7) / 4, abs=0.02)
+
+
+def test_the_self_normalised_likelihood_of_an_event_does_not_ask_the_noise():
+    """Noise on [-3, 3] and an event at 5, where its density is 0: E + b stays 12.5 + b."""
+    method = of_one_number(SelfNormalisedLikelihood, UniformBox((1,), -3.0, 3.0), nu=50)
+    x = torch.tensor([[0.0], [5.0]], dtype=F64)
+    found, x_noise = recorded(method, x)
+    weights = (-0.5 * x_noise[:, 0] ** 2).exp() * 6
+    b = LOG_Z + 0.3
+    assert found["loss"].item() == pytest.approx(
+        12.5 / 2 + b + math.exp(-b) * weights.mean().item() - 1, abs=1e-12
+    )

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import softplus
 from torch.optim import SGD
 
+from ebm_lab.data import Batch
 from ebm_lab.energies import MLP, QuadraticClassifier
 from ebm_lab.errors import UserError
 from ebm_lab.noise import GaussianCopula, StandardGaussian, UniformBox
@@ -99,6 +100,21 @@ def test_latent_waymarks_are_laws_between_in_the_noise_s_coordinates():
     cosine = torch.corrcoef(marks[:2, :, 0])[0, 1].item()
     # of x and √(1 - ¼) x + ½ · 2z: the noise is drawn anew, the data are kept
     assert cosine == pytest.approx(math.sqrt(0.75 / 1.75), abs=4 / 200)
+
+
+def test_the_normalisation_is_the_mean_ratio_of_data_and_noise_at_the_noise():
+    """With exact bridges from N(0, 1) to N(0, 4): 1, of variance E_data[p_data / p_n] - 1 = 4/√7 - 1."""
+    objective = TelescopingRatio(parts(StandardGaussian((1,), 2.0)), num_bridges=3).double()
+    objective.alphas = ALPHAS
+    objective.take(exact_bridges())
+    x = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(3), dtype=F64)
+    with objective.drawing_from(torch.Generator().manual_seed(4)):
+        objective.loss(Batch(x))
+    found = objective.metrics["normalisation"].item()
+    assert found == pytest.approx(1, abs=4 * math.sqrt((4 / math.sqrt(7) - 1) / len(x)))
+    noise = objective.noise.sample(len(x), torch.Generator().manual_seed(4))[:, 0]
+    by_hand = (normal(noise, 1.0) - normal(noise, 2.0)).exp().mean()
+    assert found == pytest.approx(by_hand.item(), abs=1e-8)  # `normal` takes the log of 2 in float32
 
 
 def test_latent_waymarks_need_a_map():

@@ -13,8 +13,8 @@ from ebm_lab.callbacks import Budget, Checkpoints
 from ebm_lab.data import DensityData
 from ebm_lab.data.point_sets import eight_gaussians
 from ebm_lab.energies import MLP
-from ebm_lab.noise import StandardGaussian
-from ebm_lab.objectives import Objective, Optimization, Parts, Player
+from ebm_lab.noise import Flow, StandardGaussian
+from ebm_lab.objectives import FlowContrastive, Objective, Optimization, Parts, Player
 from ebm_lab.samplers import Langevin
 
 
@@ -77,6 +77,15 @@ class Gated(Toy):
         return super().generator_loss(batch)
 
 
+def flow_contrastive(parts: Parts) -> FlowContrastive:
+    """Its flow, hardly fitted, steps where the accuracy of telling it from the data is above a half."""
+    flow = Flow((2,), num_transforms=1, width=8, depth=1, fit_steps=3)
+    method = FlowContrastive(parts, flow=flow, flow_optimizer=parts.optimizer, flow_above=0.5)
+    x = eight_gaussians(scale=0.3).sample(200, torch.Generator().manual_seed(0)).float()
+    method.fit_densities(x), method.prepare(x)
+    return method
+
+
 def fit(folder, iterations, checkpoint=None, method=Toy) -> dict:
     """Train to `iterations`, perhaps from a checkpoint; what last.ckpt then holds."""
     torch.manual_seed(0)
@@ -95,17 +104,20 @@ def fit(folder, iterations, checkpoint=None, method=Toy) -> dict:
     return torch.load(folder / "last.ckpt", weights_only=True)
 
 
-@pytest.mark.parametrize("method", [Toy, Gated])
+@pytest.mark.parametrize("method", [Toy, Gated, flow_contrastive])
 def test_two_players_continue_bit_for_bit(tmp_path, method):
     whole = fit(tmp_path / "whole", 23, method=method)
-    fit(tmp_path / "part", 12, method=method)
+    part = fit(tmp_path / "part", 12, method=method)
     torch.randn(100)  # what happens in between is nobody's business
     resumed = fit(tmp_path / "part", 23, tmp_path / "part" / "last.ckpt", method)
     if method is Gated:  # both gates were open at times and shut at times
         energy, generator = whole["state_dict"]["taken"].tolist()
         assert 5 < energy < 2 * 23 - 5 and 5 < generator < 3 * 23 - 5, (energy, generator)
+    if method is flow_contrastive:  # and so was the flow's
+        steps = [run["optimizer_states"][1]["state"][0]["step"] for run in (part, whole)]
+        assert 2 < steps[0] < 12 - 2 and 2 < steps[1] - steps[0] < 11 - 2, steps
     assert whole["objective"]["iteration"] == resumed["objective"]["iteration"] == 23
     assert len(whole["optimizer_states"]) == 2
-    parts = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
-    for part in (*parts, "objective", "random_states"):
-        assert differences(whole[part], resumed[part]) == []
+    kept = ("state_dict", "current_model_state", "averaging_state", "optimizer_states", "lr_schedulers")
+    for name in (*kept, "objective", "random_states"):
+        assert differences(whole[name], resumed[name]) == []

@@ -182,10 +182,14 @@ def test_a_loaded_run_has_its_chains(whole):
     assert loaded.log_z == loaded.results["log_z_learned"].value
 
 
-def test_a_loaded_flow_is_the_fitted_one_and_is_not_fitted_again(tmp_path):
+@pytest.mark.parametrize(
+    ("place", "choice"),
+    [("noise", "objective=nce noise=flow"), ("objective.flow", "objective=flow_contrastive")],
+)
+def test_a_loaded_flow_is_the_fitted_one_and_is_not_fitted_again(tmp_path, place, choice):
     folder = tmp_path / "run"
-    flow = ["noise=flow", "noise.fit_steps=30", "noise.width=8", "noise.num_transforms=1"]
-    outcome = command(*TINY, "objective=nce", *flow, "iterations=3", f"output_dir={folder}")
+    flow = [f"{place}.fit_steps=30", f"{place}.width=8", f"{place}.num_transforms=1"]
+    outcome = command(*TINY, *choice.split(), *flow, "iterations=3", f"output_dir={folder}")
     assert outcome.code == 0, outcome.text
     loaded, saved = load_run(folder).objective, last(folder)["state_dict"]
     assert loaded.noise.fit_steps == 1
@@ -256,7 +260,10 @@ OTHERS = {
     "shifted_nce": ["objective=shifted_nce", *TINY],
     "ranking_nce": ["objective=ranking_nce", *TINY],
     "telescoping": ["objective=telescoping", *TINY],
-    "flow_contrastive": ["objective=flow_contrastive", "objective.flow.fit_steps=20", *TINY],
+    "flow_contrastive": [  # so that the flow has something to learn from the first iterations on
+        "objective=flow_contrastive", "objective.flow.fit_steps=3", "objective.flow_above=0.5",
+        "optimizer.lr=0.05", *TINY,
+    ],
     "recovery_likelihood": ["objective=recovery_likelihood", "objective.num_steps=5", *TINY],
     "short_run": ["objective=short_run", "objective.num_steps=5", *TINY],
     "jem": [
@@ -289,3 +296,6 @@ def test_every_objective_resumes_exactly(whole, tmp_path, method):
     outcome = command(f"resume={folder}")
     assert outcome.code == 0, outcome.text
     assert_same_run(folder, whole(arguments))
+    if method == "flow_contrastive":  # the flow waited and stepped, before the kill and after it
+        steps = [float(row["train/steps_flow"]) for row in read_metrics(folder / "metrics.csv")]
+        assert set(steps[:9]) == set(steps[11:]) == {0.0, 1.0}
