@@ -32,13 +32,15 @@ def leapfrog(
     flipped, its own inverse. On E = λx²/2 it conserves p²/2 + λ (1 - ε²λ/4) x²/2 exactly.
 
     Where E = +inf, outside of the support or beyond the largest float, the force is 0: a trajectory with too
-    long a step then flies on and is rejected, in place of an inf - inf that looks like a broken energy.
+    long a step then flies on and is rejected, in place of an inf - inf that looks like a broken energy. So it
+    is where ∇E leaves the floats at an E above 1/eps, whose float no longer resolves a nat. Both depend on
+    x alone, which keeps the map its own inverse.
     """
     for _ in range(num_leapfrog):
         momentum = momentum - step_size / 2 * gradient
         x = x + step_size * momentum
         energies, gradient = energy_and_gradient(energy, x)
-        gradient = gradient.masked_fill(_per_event(energies == torch.inf, x), 0.0)
+        gradient = gradient.masked_fill(_per_event(_is_beyond(energies, gradient), x), 0.0)
         momentum = momentum - step_size / 2 * gradient
     return x, momentum, energies, gradient
 
@@ -103,6 +105,11 @@ class HMC(ExactKernel):
     def _draw(self, x: Tensor, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
         z, u = normal_and_uniform(x, generator)
         return math.sqrt(self._temperature) * z, u
+
+
+def _is_beyond(energies: Tensor, gradient: Tensor) -> Tensor:
+    overflows = ~gradient.flatten(1).isfinite().all(1)
+    return (energies == torch.inf) | (overflows & (energies > 1 / torch.finfo(energies.dtype).eps))
 
 
 def _per_event(mask: Tensor, x: Tensor) -> Tensor:

@@ -156,3 +156,21 @@ def test_a_step_that_is_far_too_long_is_rejected_and_a_broken_energy_is_an_error
 
     with pytest.raises(FloatingPointError, match="not a number for 2 of 2"):
         run_chains(HMC(10.0, 20), broken, x, 1, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("height", [1e20, 1e3])
+def test_a_gradient_that_leaves_the_floats_is_passed_where_no_float_resolves_a_nat(height):
+    """Beyond 3 the energy is a plateau whose gradient is NaN, inf · 0 as of a flow far from its data."""
+
+    def plateau(x):
+        far = x.abs() > 3
+        overflowing = height + 0.0 * (torch.where(far, x - x.detach(), 1.0)).sqrt()
+        return torch.where(far, overflowing, x.square() / 2).flatten(1).sum(1)
+
+    x = column(0.5, -1.0)
+    if height < 1 / torch.finfo(x.dtype).eps:
+        with pytest.raises(FloatingPointError, match="not a number for 2 of 2"):
+            run_chains(HMC(10.0, 5), plateau, x, 1, torch.Generator().manual_seed(0))
+    else:
+        chains = run_chains(HMC(10.0, 5), plateau, x, 5, torch.Generator().manual_seed(0))
+        assert torch.equal(chains.x, x) and chains.acceptance == 0
