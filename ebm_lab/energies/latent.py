@@ -14,8 +14,8 @@ class LatentEnergy(Energy):
 
     Where E = -log q of the noise, the law of T(z) for z ~ N(0, I), it is the standard normal's energy.
 
-    Where T leaves the floats, as a flow far from its data may, E_z = +inf: a place that chains do not enter.
-    A NaN of E itself stays one.
+    Where ‖T(z)‖² leaves the floats, as a flow far from its data may, E_z = +inf: a place that chains do not
+    enter, and where no E could be computed. A NaN of E elsewhere stays one.
 
     Args:
         energy: x -> E(x).
@@ -34,6 +34,6 @@ class LatentEnergy(Energy):
     def forward(self, z: Float[Tensor, "batch features"]) -> Float[Tensor, " batch"]:
         """E(T(z)) - log |det ∂T/∂z|."""
         x, log_det = self.noise.transport(z)
-        reached = x.flatten(1).isfinite().all(1) & log_det.isfinite()
+        reached = x.flatten(1).square().sum(1).isfinite() & log_det.isfinite()
         x = torch.where(reached.view(-1, *[1] * (x.dim() - 1)), x, 0.0)
         return torch.where(reached, self.energy(x) - log_det, torch.inf)
