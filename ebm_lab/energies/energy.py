@@ -127,6 +127,7 @@ class ScoreNetwork(nn.Module, ABC):
     """
 
     shape: tuple[int, ...]
+    twice_differentiable: bool = True
     noise_conditional: bool = False
     domains: frozenset[str] = CONTINUOUS
 

@@ -171,8 +171,8 @@ class Evaluation:
 
 
 def _has_few_second_derivatives(model: Any, data: InMemoryData) -> bool:
-    twice = not isinstance(model, Energy) or model.twice_differentiable
-    return data.domain == "real" and math.prod(data.shape) <= MAX_SECOND_DERIVATIVES and twice
+    few = math.prod(data.shape) <= MAX_SECOND_DERIVATIVES
+    return data.domain == "real" and few and model.twice_differentiable
 
 
 def _asymmetry(model: ScoreNetwork, x: Tensor, of: str) -> Measurement:

@@ -211,8 +211,7 @@ class Objective(LightningModule):
         if self.trains_by_sampling:
             check_domain("sampler", self.sampler, data.domain)
             self.sampler.check(self.energy)
-        is_energy = isinstance(self.energy, Energy)
-        if self.needs_second_derivatives and is_energy and not self.energy.twice_differentiable:
+        if self.needs_second_derivatives and not self.energy.twice_differentiable:
             raise UserError(
                 f"{type(self).__name__} differentiates the score, and the Hessian of this energy is zero "
                 "almost everywhere, or that of its base term is: choose a smooth activation, such as "
