@@ -28,7 +28,7 @@ def weighted_loss(
 
     Args:
         g, slope: the weights and their derivatives g'_i(x_i).
-        chunk_size: coordinates whose second derivatives are taken at a time; None takes all.
+        chunk_size: coordinates whose graph is in memory; None keeps that of all.
 
     Cost: see `score_and_diagonal`, and the parameter gradient of it.
     Reference: Hyvärinen 2007, Some extensions of score matching, CSDA 51; Yu, Drton & Shojaie 2019,
@@ -44,7 +44,7 @@ class BoundaryWeightedScoreMatching(Objective):
     Args:
         weight: square, linear or clipped.
         clip: c of the clipped weight, in the data's units.
-        chunk_size: coordinates whose second derivatives are taken at a time; None takes all.
+        chunk_size: coordinates whose graph is in memory; None keeps that of all.
 
     Raises:
         ValueError: for an unknown weight, a clip that is not positive or a chunk_size below 1.

@@ -19,7 +19,7 @@ class NonnegativeScoreMatching(BoundaryWeightedScoreMatching):
     Args:
         weight: square, linear or clipped.
         clip: c of the clipped weight, in the data's units.
-        chunk_size: coordinates whose second derivatives are taken at a time; null takes all.
+        chunk_size: coordinates whose graph is in memory; null keeps that of all.
 
     Raises:
         ValueError: for an unknown weight, a clip that is not positive or a chunk_size below 1.

@@ -18,7 +18,7 @@ def implicit_loss(
     """mean tr ∇s + ½‖s‖²; of an energy, mean ½‖∇E‖² - ΔE.
 
     Args:
-        chunk_size: coordinates whose second derivatives are taken at a time; None takes all.
+        chunk_size: coordinates whose graph is in memory; None keeps that of all.
 
     Cost: see `score_and_diagonal`, and the parameter gradient of it.
     Reference: Hyvärinen 2005, JMLR 6, theorem 1.
@@ -32,7 +32,7 @@ class ScoreMatching(ImplicitScoreMatching):
     J = E_x [tr ∇s + ½‖s‖²] = E_x ½‖s - s_data‖² - ½ E_x‖s_data‖².
 
     Args:
-        chunk_size: coordinates whose second derivatives are taken at a time; null takes all. Fewer need less
+        chunk_size: coordinates whose graph is in memory; null keeps that of all. Fewer need less
             memory and more time.
         sigma: standard deviation of Gaussian noise added to the data; null adds 0 to vectors and 0.35 to
             dequantised images.

@@ -18,7 +18,7 @@ class UnitScoreMatching(BoundaryWeightedScoreMatching):
     Args:
         weight: square, linear or clipped.
         clip: c of the clipped weight, of use below ½.
-        chunk_size: coordinates whose second derivatives are taken at a time; null takes all.
+        chunk_size: coordinates whose graph is in memory; null keeps that of all.
 
     Raises:
         ValueError: for an unknown weight, a clip that is not positive or a chunk_size below 1.

@@ -98,6 +98,7 @@ MODELS = {
     "convnet": lambda: ConvNet((1, 4, 4), channels=(3, 4), hidden=5),
     "resnet": lambda: ResNet((1, 4, 4), channels=(3, 4), spectral_norm=True),
     "score": lambda: Field(3),
+    "wide": lambda: MLP((35,), width=6, depth=2),  # three groups of coordinates, the last a part of one
 } | {
     name: lambda name=name: MLP((3,), width=4, depth=2, activation=name)
     for name in ("softplus", "tanh", "gelu", "elu")
