@@ -105,8 +105,9 @@ def _make_objective(cfg: DictConfig, parts: Parts, data: InMemoryData) -> Object
         with objective.drawing_from(preparing), objective.uncounted():
             objective.fit_densities(data.train_x, data.train_labels)
             _check_model(objective.model(), data)
+            objective.check_noise(data.train_x, "training")
             objective.prepare(data.train_x)
-            objective.check_held_out(torch.cat([data.val_x, data.test_x]))
+            objective.check_noise(torch.cat([data.val_x, data.test_x]), "held-out")
     return objective
 
 

@@ -10,8 +10,6 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ebm_lab.data.batch import Batch
-from ebm_lab.errors import UserError
-from ebm_lab.noise import Noise
 from ebm_lab.objectives.known_truth import GaussianTruth
 from ebm_lab.objectives.objective import Objective, Parts, Player
 
@@ -66,28 +64,6 @@ def contrast_loss(
     return contrast.of_data(logits_data).mean() + nu * contrast.of_noise(logits_noise).mean()
 
 
-@torch.no_grad()
-def refuse_impossible_noise(noise: Noise, x: Float[Tensor, "num *shape"], split: str) -> None:
-    """Noise that cannot have made the data tells them apart at sight, where the ratio is infinite.
-
-    Held-out events that it cannot have made are no more its own: their losses would be those of a classifier
-    that is sure, and a likelihood with its density as the base term would be minus infinity.
-
-    Args:
-        split: what the events are called: training or held-out.
-
-    Raises:
-        UserError: where the noise has no density at an event.
-    """
-    outside = int((noise.log_prob(x) == -torch.inf).sum())
-    if outside:
-        raise UserError(
-            f"the noise has no density at {outside} of {len(x)} {split} events, where its classifier is "
-            "sure and learns nothing: choose a wider noise, such as noise=gaussian (of histograms: a larger "
-            "noise.margin)"
-        )
-
-
 class Logits(NamedTuple):
     """G at the data and at ν times as much noise, and E at the data."""
 
@@ -110,6 +86,7 @@ class NoiseContrast(Objective):
         ValueError: a number out of its range.
     """
 
+    contrasts_noise = True
     has_held_out_loss = True
     monitor = "val/loss"
     # of what helps a saturated classifier, the noise: which options make it harder to tell from the data
@@ -144,15 +121,10 @@ class NoiseContrast(Objective):
 
     @torch.no_grad()
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse noise that cannot have made the data; start c at log mean exp(-E(x_n)) / p_n(x_n)."""
-        refuse_impossible_noise(self.noise, self.corrupted(x), "training")
+        """Start c at log mean exp(-E(x_n)) / p_n(x_n)."""
         x_noise = self.noise.sample(STARTING, self.generator)
         log_weights = -self.energy(x_noise) - self.noise.log_prob(x_noise)
         self.log_normaliser.copy_(torch.logsumexp(log_weights, 0) - math.log(STARTING))
-
-    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse noise that cannot have made them."""
-        refuse_impossible_noise(self.noise, self.corrupted(x), "held-out")
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The contrast of the batch and ν batches of noise."""

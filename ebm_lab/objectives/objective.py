@@ -92,6 +92,7 @@ class Objective(LightningModule):
             those that its kernel moves in.
         needs_labels: the loss reads the class of each event, so data without labels are refused.
         needs_density: the loss reads the density that the data were drawn from, so data without are refused.
+        contrasts_noise: the loss reads the noise's density at the data, so noise that has none is refused.
         takes_scores: the loss asks for the score only, so that a network without an energy serves.
         takes_levels: the loss gives the energy a noise level, so that one of x and σ serves.
         needs_second_derivatives: the loss differentiates the score, so ReLU networks are refused.
@@ -111,6 +112,7 @@ class Objective(LightningModule):
     domains: ClassVar[frozenset[str]] = CONTINUOUS
     needs_labels: ClassVar[bool] = False
     needs_density: ClassVar[bool] = False
+    contrasts_noise: ClassVar[bool] = False
     takes_scores: ClassVar[bool] = False
     takes_levels: ClassVar[bool] = False
     needs_second_derivatives: ClassVar[bool] = False
@@ -233,12 +235,28 @@ class Objective(LightningModule):
     def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
         """Look at the training data once, before the first step, with everything fitted."""
 
-    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse held-out events of which fitted densities leave no number; asked before the first step.
+    @torch.no_grad()
+    def check_noise(self, x: Float[Tensor, "num *shape"], split: str) -> None:
+        """Refuse noise that cannot have made the data and is told from them at sight, by an infinite ratio.
+
+        Held-out events that it cannot have made are no more its own: their losses would be those of a
+        classifier that is sure, and a likelihood with its density as the base term would be minus infinity.
+
+        Args:
+            split: what the events are called: training or held-out.
 
         Raises:
-            UserError: one sentence with the choices that work.
+            UserError: where a method that contrasts noise has none of its density at an event.
         """
+        if not self.contrasts_noise:
+            return
+        outside = int((self.noise.log_prob(self.corrupted(x)) == -torch.inf).sum())
+        if outside:
+            raise UserError(
+                f"the noise has no density at {outside} of {len(x)} {split} events, where its classifier is "
+                "sure and learns nothing: choose a wider noise, such as noise=gaussian (of histograms: a "
+                "larger noise.margin)"
+            )
 
     def corrupted(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, "num *shape"]:
         """Events of the law that the method learns, from events of the data: x + σz, or x where σ = 0.

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from ebm_lab.data import Batch, InMemoryData
-from ebm_lab.objectives.noise_contrast import refuse_impossible_noise
+from ebm_lab.evaluation import mean_and_error
 from ebm_lab.objectives.objective import Objective, Parts
 
 CHUNK = 1000  # test events at once
@@ -49,6 +49,7 @@ class RankingNCE(Objective):
         arXiv 1807.03748.
     """
 
+    contrasts_noise = True
     has_held_out_loss = True
     monitor = "val/loss"
 
@@ -57,15 +58,6 @@ class RankingNCE(Objective):
         if num_noise < 1:
             raise ValueError(f"num_noise must be at least 1, got {num_noise}")
         self.num_noise = num_noise
-
-    @torch.no_grad()
-    def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse noise that cannot have made the data."""
-        refuse_impossible_noise(self.noise, self.corrupted(x), "training")
-
-    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse noise that cannot have made them: the divergence that the bound is of is infinite then."""
-        refuse_impossible_noise(self.noise, self.corrupted(x), "held-out")
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The ranking loss of the batch, each event against K noise events of its own."""
@@ -83,8 +75,7 @@ class RankingNCE(Objective):
     def measurements(self, data: InMemoryData) -> dict[str, tuple[float, float | None, str, str]]:
         """The bound of KL(data ‖ noise) on the test set."""
         test_x = data.test_x.to(self.device, self.dtype)
-        losses = torch.cat([self._losses(part) for part in test_x.split(CHUNK)]).double()
+        losses = torch.cat([self._losses(part) for part in test_x.split(CHUNK)])
         most = math.log(self.num_noise + 1)
         note = f"KL(data ‖ noise) is at least this, in expectation; at most log(K + 1) = {most:.3f} can show"
-        error = losses.std().item() / len(losses) ** 0.5
-        return {"kl_to_noise_bound": (most - losses.mean().item(), error, "nats", note)}
+        return {"kl_to_noise_bound": (*mean_and_error(most - losses), "nats", note)}

@@ -13,7 +13,7 @@ from ebm_lab.energies import ClassifierEnergy, Energy, as_classifier
 from ebm_lab.errors import UserError
 from ebm_lab.noise import Noise, StandardGaussian, need_transport
 from ebm_lab.objectives.bridges_truth import Bridges, BridgesTruth
-from ebm_lab.objectives.noise_contrast import SATURATED, refuse_impossible_noise
+from ebm_lab.objectives.noise_contrast import SATURATED
 from ebm_lab.objectives.objective import Objective, Parts
 
 HEADS = 7  # random stream of a seed: the map to the bridges' logits
@@ -94,6 +94,7 @@ class TelescopingRatio(Objective):
     Reference: Rhodes, Xu & Gutmann 2020, Telescoping Density-Ratio Estimation, NeurIPS, arXiv 2006.12204.
     """
 
+    contrasts_noise = True
     has_held_out_loss = True
     monitor = "val/loss"
     truth = BridgesTruth
@@ -128,15 +129,6 @@ class TelescopingRatio(Objective):
         """Give the energy a head for each bridge, from the run's seed."""
         heads = seeded_generator(self.seed, HEADS)
         self.take(as_classifier(self.energy, len(self.alphas) - 1, heads))
-
-    @torch.no_grad()
-    def prepare(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse noise that cannot have made the data."""
-        refuse_impossible_noise(self.noise, self.corrupted(x), "training")
-
-    def check_held_out(self, x: Float[Tensor, "num *shape"]) -> None:
-        """Refuse noise that cannot have made them: its density is the model's base."""
-        refuse_impossible_noise(self.noise, self.corrupted(x), "held-out")
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The mean over the bridges of their logistic losses, on waymarks of the batch."""
