@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from ebm_lab.data import Batch, InMemoryData
 from ebm_lab.data.seeding import seeded_generator
 from ebm_lab.energies import ClassifierEnergy, as_classifier
+from ebm_lab.evaluation import mean_and_error
 from ebm_lab.objectives.calibration import NUM_BINS, accuracy, expected_calibration_error
 from ebm_lab.objectives.labelled_truth import ClassesTruth
 from ebm_lab.objectives.maximum_likelihood import Phases, likelihood_surrogate
@@ -190,12 +191,7 @@ class JointEnergyModel(Objective):
                 "",
                 f"expected calibration error {of}, {NUM_BINS} bins of equal width on [0, 1]; errs high",
             ),
-            "cross_entropy": (
-                losses.mean().item(),
-                losses.std().item() / len(losses) ** 0.5,
-                "nats",
-                f"-log p(y | x), mean {of}",
-            ),
+            "cross_entropy": (*mean_and_error(losses), "nats", f"-log p(y | x), mean {of}"),
         }
 
     def conditional_samples(

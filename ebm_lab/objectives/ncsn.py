@@ -1,11 +1,15 @@
 """Noise-conditional score networks: denoising score matching at every level of a ladder."""
 
+from typing import Literal
+
 from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.data.batch import Batch
 from ebm_lab.energies import Energy, NoiseLadder, ScoreNetwork, as_events, score
-from ebm_lab.objectives.ladder_objective import LadderObjective, noised
+from ebm_lab.noise import NoisedGaussian
+from ebm_lab.objectives.flow_ladder import FlowLadder
+from ebm_lab.objectives.ladder_objective import noised
 from ebm_lab.objectives.objective import Parts
 from ebm_lab.samplers import Kernel
 
@@ -30,7 +34,7 @@ def conditional_denoising_loss(
     return (losses if weights is None else weights * losses).mean()
 
 
-class NoiseConditionalScoreNetwork(LadderObjective):
+class NoiseConditionalScoreNetwork(FlowLadder):
     """NCSN: one model learns the scores of the data at all levels of noise; samples descend them.
 
         J = mean over levels of σ_k² E ½ ‖s(x + σ_k z, σ_k) + z/σ_k‖²
@@ -43,12 +47,15 @@ class NoiseConditionalScoreNetwork(LadderObjective):
     one jump to the clean data. h is the step of the authors' code, x' = x + α_k s + √(2α_k) z with
     α_k = ε σ_k²/σ_0²: h = ε/σ_0². The paper's x' = x + (α_k/2) s + √α_k z is h = ε/(2σ_0²). On a Gaussian
     level the variance comes out σ_k² / (1 - h/2): for ε/σ_0² = .2 larger by 1.1111, in the paper's form by
-    1.0526.
+    1.0526. The likelihood is that of the probability flow through the levels (`FlowLadder`), which asks the
+    model between them too.
 
     Args:
         ladder: the levels σ_0 < ... < σ_T.
+        prior: the Gaussian N(μ, Σ), fitted to the data; with σ_T's noise on it the likelihood ends there.
         sampler: kernel of the levels, its own step for a level of σ = 1.
         num_steps: at each level.
+        num_likelihood, divergence, tolerance: of the flow's likelihood.
 
     Cost: about 9 forwards with an energy, 3 with a score network; num_steps (T + 1) scores for a sample.
     Notes: 1. Each event has one random level. 2. Chains start at the data's Gaussian noised to σ_T, in the
@@ -68,8 +75,28 @@ class NoiseConditionalScoreNetwork(LadderObjective):
         "descend the whole ladder and end with a jump to the clean data.",
     )
 
-    def __init__(self, parts: Parts, *, ladder: NoiseLadder, sampler: Kernel, num_steps: int = 20) -> None:
-        super().__init__(parts, ladder=ladder, sampler=sampler, num_steps=num_steps)
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        ladder: NoiseLadder,
+        prior: NoisedGaussian,
+        sampler: Kernel,
+        num_steps: int = 20,
+        num_likelihood: int = 200,
+        divergence: Literal["auto", "exact", "probed"] = "auto",
+        tolerance: float = 1e-5,
+    ) -> None:
+        super().__init__(
+            parts,
+            ladder=ladder,
+            prior=prior,
+            sampler=sampler,
+            num_steps=num_steps,
+            num_likelihood=num_likelihood,
+            divergence=divergence,
+            tolerance=tolerance,
+        )
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss with a random level and fresh noise for every event."""

@@ -7,17 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ebm_lab.data import Batch, InMemoryData, bits_per_dim
-from ebm_lab.draws import normal_like, signs_like, uniform
+from ebm_lab.data import Batch
+from ebm_lab.draws import normal_like, uniform
 from ebm_lab.energies import Diffusion, Energy, NoiseLadder, ScoreNetwork, score
 from ebm_lab.noise import NoisedGaussian
+from ebm_lab.objectives.flow_ladder import FlowLadder
 from ebm_lab.objectives.known_truth import NoisedTruth
-from ebm_lab.objectives.ladder_objective import LadderObjective, widened
+from ebm_lab.objectives.ladder_objective import widened
 from ebm_lab.objectives.ncsn import conditional_denoising_loss
 from ebm_lab.objectives.objective import Parts
-from ebm_lab.samplers import Kernel, Level, anneal, flow_log_prob, probability_flow
-
-EXACT = 16  # dimensions up to which the divergence is summed, not probed
+from ebm_lab.samplers import Kernel, Level, anneal, probability_flow
 
 
 def diffusion_loss(
@@ -55,7 +54,7 @@ def predicted(
     return x + variance * score(model.given(sigma=wide), x) + math.sqrt(variance) * z
 
 
-class ScoreSDE(LadderObjective):
+class ScoreSDE(FlowLadder):
     """Score matching along a diffusion from the data to noise, dx = f x dt + g dw.
 
         J = E_t λ(t) E ½ ‖s_t(α x + std z) + z/std‖²,  t uniform on [smallest_time, 1]
@@ -65,8 +64,7 @@ class ScoreSDE(LadderObjective):
 
     Samples start at the prior of t = 1 and go back on a grid of times: to each by one step of reverse
     diffusion (the predictor), there corrector_steps of the kernel `sampler`; or along the probability flow.
-    One jump to the clean data ends them. The likelihood is that of the flow: `nll_flow` and, of integer
-    pixels, `bits_per_dim_flow` in the final numbers, whether the model has an energy or not.
+    One jump to the clean data ends them. The likelihood is that of the flow (`FlowLadder`).
 
     Args:
         sde: the diffusion.
@@ -129,25 +127,23 @@ class ScoreSDE(LadderObjective):
                 "smallest_time must lie between 0 and 1 and num_times be at least 1, got "
                 f"{smallest_time} and {num_times}"
             )
-        if corrector_steps < 0 or num_likelihood < 2:
-            raise ValueError(
-                "corrector_steps must not be negative and num_likelihood be at least 2, got "
-                f"{corrector_steps} and {num_likelihood}"
-            )
-        if not tolerance > 0:
-            raise ValueError(f"tolerance must be positive, got {tolerance}")
+        if corrector_steps < 0:
+            raise ValueError(f"corrector_steps must not be negative, got {corrector_steps}")
         times = torch.linspace(smallest_time, 1, num_times + 1, dtype=torch.float64)
-        ladder = NoiseLadder(sde.sigma(times).tolist())
-        super().__init__(parts, ladder=ladder, sampler=sampler, num_steps=corrector_steps)
+        super().__init__(
+            parts,
+            ladder=NoiseLadder(sde.sigma(times).tolist()),
+            prior=prior,
+            sampler=sampler,
+            num_steps=corrector_steps,
+            num_likelihood=num_likelihood,
+            divergence=divergence,
+            tolerance=tolerance,
+        )
         self.sde = sde
-        self.prior = prior
-        self.ladder = ladder
         self.weighting = weighting
         self.smallest_time = smallest_time
         self.samples_by = samples_by
-        self.num_likelihood = num_likelihood
-        self.divergence = divergence
-        self.tolerance = tolerance
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss at a fresh time and with fresh noise for every event."""
@@ -174,44 +170,3 @@ class ScoreSDE(LadderObjective):
 
         levels = [Level(self.energy.given(sigma=sigma), sigma) for sigma in sigmas]
         return anneal(self.sampler, levels, x, self.num_steps, generator, on_arrival=predict).x
-
-    def log_prob(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, " num"]:
-        """log p(x) of the flow's law at the smallest time, in nats."""
-        first, last = self.ladder.sigmas[0], self.ladder.sigmas[-1]
-        width = math.sqrt(last**2 - first**2)  # beside the noise on the data to which the prior is fitted
-        return flow_log_prob(
-            *(self.energy, x, first, last, lambda end: self.prior.log_prob(end, width)),
-            probe=None if self._is_exact(x) else signs_like(x, self.generator),
-            tolerance=self.tolerance,
-        )
-
-    def _is_exact(self, x: Float[Tensor, "num *shape"]) -> bool:
-        return self.divergence == "exact" or (self.divergence == "auto" and x[0].numel() <= EXACT)
-
-    def measurements(self, data: InMemoryData) -> dict[str, tuple[float, float | None, str, str]]:
-        """The negative log-likelihood of test events by the probability flow, of pixels in bits too.
-
-        Points are noised as the law that is learned; dequantised pixels are taken as they are, since only
-        their density bounds the code length of integers. Where the law is known the gap to it is taken on
-        the same events, which has a far smaller error than both likelihoods.
-        """
-        x = data.test_x[: self.num_likelihood].to(self.device, self.dtype)
-        of = "test events" if data.levels is not None else "noised test events, which the method learns"
-        x = x if data.levels is not None else self.corrupted(x)
-        log_prob = self.log_prob(x)
-        by = "exact divergence" if self._is_exact(x) else "one probe an event (Hutchinson)"
-        note = f"of {len(x)} {of}, by the probability flow at the smallest noise, {by}"
-        found = {"nll_flow": (*_mean_and_error(-log_prob), "nats", note)}
-        target = None if data.density is None else self.target(data.density)
-        if target is not None:
-            note = f"mean log p - log p_flow of the same {len(x)} events, p the law that is learned"
-            found["nll_flow_gap"] = (*_mean_and_error(target.log_prob(x) - log_prob), "nats", note)
-        if data.levels is not None:
-            jacobian = data.log_jacobian_to_levels(x.double())
-            bits = bits_per_dim(log_prob, jacobian, data.shape)
-            found["bits_per_dim_flow"] = (*_mean_and_error(bits), "bits", f"of the integer pixels, {note}")
-        return found
-
-
-def _mean_and_error(values: Float[Tensor, " num"]) -> tuple[float, float]:
-    return values.mean().item(), values.std().item() / math.sqrt(len(values))
