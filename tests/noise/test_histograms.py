@@ -79,15 +79,22 @@ def test_inside_is_from_the_first_edge_on_and_up_to_the_last():
     assert noise.high.tolist() == [3.0, 3.0]
     assert noise.log_prob(edges).isfinite().tolist() == [True, False, False]
     before = edges.nextafter(torch.zeros_like(edges))
-    assert noise.log_prob(before).isfinite().all()
+    middle_of_the_same_bins = noise.log_prob(before + 0.01 * (1 - before).sign())
+    torch.testing.assert_close(noise.log_prob(before), middle_of_the_same_bins)
 
 
 def test_a_constant_coordinate_and_an_image_shape():
-    noise = Histograms((1, 2, 2), num_bins=4)
-    x = torch.rand(100, 1, 2, 2, generator=seeded())
-    x[:, 0, 0, 0] = -1.0
+    """Four bins on [-1.5, -.5]; all hundred events are at -1, in the third."""
+    noise = Histograms((1, 2, 2), num_bins=4).double()
+    x = torch.rand(100, 1, 2, 2, generator=seeded(), dtype=F64)
+    moved = x.clone()
+    x[:, 0, 0, 0], moved[:, 0, 0, 0] = -1.0, -1.1
     noise.fit(x)
-    assert noise.log_prob(x).isfinite().all() and noise.sample(3, seeded()).shape == (3, 1, 2, 2)
+    fullest, emptier = math.log(101 / 104 / 0.25), math.log(1 / 104 / 0.25)
+    difference = noise.log_prob(x) - noise.log_prob(moved)
+    torch.testing.assert_close(difference, torch.full((100,), fullest - emptier, dtype=F64))
+    draws = noise.sample(1000, seeded())
+    assert draws.shape == (1000, 1, 2, 2) and ((draws[:, 0, 0, 0] + 1).abs() <= 0.5).all()
 
 
 def test_use_before_the_fit_and_bad_numbers_are_refused():
