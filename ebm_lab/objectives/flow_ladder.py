@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -11,9 +12,9 @@ from ebm_lab.draws import signs_like
 from ebm_lab.energies import NoiseLadder
 from ebm_lab.evaluation import mean_and_error
 from ebm_lab.noise import NoisedGaussian
-from ebm_lab.objectives.ladder_objective import LadderObjective
+from ebm_lab.objectives.ladder_objective import LadderObjective, widened
 from ebm_lab.objectives.objective import Parts
-from ebm_lab.samplers import Kernel, flow_log_prob
+from ebm_lab.samplers import Kernel, flow_log_prob, probability_flow
 
 EXACT = 16  # dimensions up to which the divergence is summed, not probed
 
@@ -58,6 +59,15 @@ class FlowLadder(LadderObjective):
         self.num_likelihood = num_likelihood
         self.divergence = divergence
         self.tolerance = tolerance
+
+    def start(self, num: int, generator: torch.Generator) -> Float[Tensor, "num *shape"]:
+        """Draws of N(μ, Σ + σ_T²I)."""
+        return widened(self.prior, self.ladder.sigmas[0], self.ladder.sigmas[-1], num, generator)
+
+    def flow_down(self, num: int, generator: torch.Generator) -> Float[Tensor, "num *shape"]:
+        """Draws of the flow's law at the narrowest level, whose density is `log_prob`."""
+        x, (first, *_, last) = self.start(num, generator), self.ladder.sigmas
+        return probability_flow(self.energy, x, last, first, tolerance=self.tolerance, with_density=False).x
 
     def log_prob(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, " num"]:
         """log p(x) of the flow's law at the narrowest level, in nats."""

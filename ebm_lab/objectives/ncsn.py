@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -48,13 +49,14 @@ class NoiseConditionalScoreNetwork(FlowLadder):
     α_k = ε σ_k²/σ_0²: h = ε/σ_0². The paper's x' = x + (α_k/2) s + √α_k z is h = ε/(2σ_0²). On a Gaussian
     level the variance comes out σ_k² / (1 - h/2): for ε/σ_0² = .2 larger by 1.1111, in the paper's form by
     1.0526. The likelihood is that of the probability flow through the levels (`FlowLadder`), which asks the
-    model between them too.
+    model between them too; samples may come by it as well.
 
     Args:
         ladder: the levels σ_0 < ... < σ_T.
         prior: the Gaussian N(μ, Σ), fitted to the data; with σ_T's noise on it the likelihood ends there.
         sampler: kernel of the levels, its own step for a level of σ = 1.
         num_steps: at each level.
+        samples_by: annealed_langevin, or flow: the probability flow backwards.
         num_likelihood, divergence, tolerance: of the flow's likelihood.
 
     Cost: about 9 forwards with an energy, 3 with a score network; num_steps (T + 1) scores for a sample.
@@ -83,6 +85,7 @@ class NoiseConditionalScoreNetwork(FlowLadder):
         prior: NoisedGaussian,
         sampler: Kernel,
         num_steps: int = 20,
+        samples_by: Literal["annealed_langevin", "flow"] = "annealed_langevin",
         num_likelihood: int = 200,
         divergence: Literal["auto", "exact", "probed"] = "auto",
         tolerance: float = 1e-5,
@@ -97,8 +100,15 @@ class NoiseConditionalScoreNetwork(FlowLadder):
             divergence=divergence,
             tolerance=tolerance,
         )
+        self.samples_by = samples_by
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """The loss with a random level and fresh noise for every event."""
         sigma = self.sigmas[self.draw_levels(len(batch.x))]
         return conditional_denoising_loss(self.energy, batch.x, self.normal_like(batch.x), sigma)
+
+    def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
+        """From the top level down with the method's own kernel, or the flow, whatever `kernel` says."""
+        if self.samples_by == "flow":
+            return self.flow_down(num, generator)
+        return super().walk(num, kernel, num_steps, generator)

@@ -13,10 +13,9 @@ from ebm_lab.energies import Diffusion, Energy, NoiseLadder, ScoreNetwork, score
 from ebm_lab.noise import NoisedGaussian
 from ebm_lab.objectives.flow_ladder import FlowLadder
 from ebm_lab.objectives.known_truth import NoisedTruth
-from ebm_lab.objectives.ladder_objective import widened
 from ebm_lab.objectives.ncsn import conditional_denoising_loss
 from ebm_lab.objectives.objective import Parts
-from ebm_lab.samplers import Kernel, Level, anneal, probability_flow
+from ebm_lab.samplers import Kernel, Level, anneal
 
 
 def diffusion_loss(
@@ -154,13 +153,9 @@ class ScoreSDE(FlowLadder):
 
     def walk(self, num: int, kernel: Kernel, num_steps: int, generator: torch.Generator) -> Tensor:
         """Reverse diffusion with the method's own corrector, or the flow, whatever `kernel` says."""
-        sigmas = self.ladder.sigmas[::-1]
-        x = widened(self.prior, sigmas[-1], sigmas[0], num, generator)
         if self.samples_by == "flow":
-            tolerance = self.tolerance
-            return probability_flow(
-                self.energy, x, sigmas[0], sigmas[-1], tolerance=tolerance, with_density=False
-            ).x
+            return self.flow_down(num, generator)
+        sigmas = self.ladder.sigmas[::-1]
 
         def predict(k: int, x: Tensor) -> Tensor:
             if k == 0:
@@ -169,4 +164,5 @@ class ScoreSDE(FlowLadder):
             return predicted(self.energy, x, z, sigmas[k - 1], sigmas[k]).detach()
 
         levels = [Level(self.energy.given(sigma=sigma), sigma) for sigma in sigmas]
+        x = self.start(num, generator)
         return anneal(self.sampler, levels, x, self.num_steps, generator, on_arrival=predict).x

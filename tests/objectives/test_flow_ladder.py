@@ -10,6 +10,7 @@ from ebm_lab import schema
 from ebm_lab.building import build
 from ebm_lab.cli import CONFIGS
 from ebm_lab.data.dequantisation import log_jacobian
+from ebm_lab.draws import normal_like
 from ebm_lab.errors import UserError
 
 RANGES = {
@@ -85,6 +86,26 @@ def test_bits_of_pixels_count_the_levels(objective):
 
 
 @pytest.mark.parametrize("objective", RANGES)
+def test_samples_of_the_flow_are_those_of_the_prior_scaled(objective):
+    # On N(0, m) the flow from σ_T to σ₀ is x √((m + σ₀²)/(m + σ_T²)), and the jump m/(m + σ₀²) ends it.
+    built = build_with(
+        objective,
+        *("data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised"),
+        *(*RANGES[objective], "objective.samples_by=flow", "objective.tolerance=1e-9"),
+    )
+    method, m = built.objective.double(), float(built.data.density.covariance)
+    method.energy.set_covariance(torch.tensor([[m]]).double())
+    low, high = method.ladder.sigmas[0], method.ladder.sigmas[-1]
+    start = method.start(50, torch.Generator().manual_seed(0))
+    fresh = torch.Generator().manual_seed(0)
+    wide = method.prior.sample(50, fresh) + math.sqrt(high**2 - low**2) * normal_like(start, fresh)
+    torch.testing.assert_close(start, wide)
+    x = method.generate(50, None, 0, torch.Generator().manual_seed(0))
+    scale = math.sqrt((m + low**2) / (m + high**2)) * m / (m + low**2)
+    torch.testing.assert_close(x, scale * start, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("objective", RANGES)
 def test_mistakes_are_told_in_a_sentence(objective):
     with pytest.raises(UserError, match="num_likelihood must be at least 2, got 1"):
         build_with(objective, "objective.num_likelihood=1")
@@ -92,3 +113,5 @@ def test_mistakes_are_told_in_a_sentence(objective):
         build_with(objective, "objective.tolerance=0.0")
     with pytest.raises(UserError, match="objective.divergence must be one of auto, exact, probed"):
         build_with(objective, "objective.divergence=hutchinson")
+    with pytest.raises(UserError, match="objective.samples_by must be one of .*, flow"):
+        build_with(objective, "objective.samples_by=ode")

@@ -18,7 +18,6 @@ from ebm_lab.energies import (
     score,
 )
 from ebm_lab.errors import UserError
-from ebm_lab.objectives.ladder_objective import widened
 from ebm_lab.objectives.score_sde import diffusion_loss, predicted
 
 F64 = torch.float64
@@ -84,21 +83,6 @@ def test_reverse_diffusion_ends_with_the_variance_of_its_recursion(sde):
     assert x.var().item() == pytest.approx(v * (m / (m + sigmas[-1] ** 2)) ** 2, rel=0.065)
     if sde == "ve":  # twenty times are too few for the others, whose ladder starts at 152
         assert x.var().item() == pytest.approx(m**2 / (m + sigmas[-1] ** 2), rel=0.15)  # near the truth
-
-
-def test_samples_of_the_flow_are_those_of_the_prior_scaled():
-    # On N(0, m) the flow from σ_T to σ₀ is x √((m + σ₀²)/(m + σ_T²)), and the jump m/(m + σ₀²) ends it.
-    built = build_with(
-        *("data=gaussian", "data.dim=1", "data.num_train=20000", "energy=quadratic_noised"),
-        *(*DIFFUSIONS["ve"], "objective.samples_by=flow", "objective.tolerance=1e-9"),
-    )
-    method, m = built.objective.double(), float(built.data.density.covariance)
-    method.energy.set_covariance(torch.tensor([[m]], dtype=F64))
-    low, high = method.ladder.sigmas[0], method.ladder.sigmas[-1]
-    start = widened(method.prior, low, high, 50, torch.Generator().manual_seed(0))
-    x = method.generate(50, None, 0, torch.Generator().manual_seed(0))
-    scale = math.sqrt((m + low**2) / (m + high**2)) * m / (m + low**2)
-    torch.testing.assert_close(x, scale * start, rtol=1e-6, atol=1e-9)
 
 
 def test_reverse_diffusion_without_a_corrector():
