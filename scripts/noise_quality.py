@@ -2,7 +2,8 @@
 
 FOLDERs are those of sweeps such as `python train.py sweep=noise_quality`, on data whose density is known. One
 line a run: the classifier's accuracy at the end, the error of the learned log Z beside the quadrature's, and
-the divergence from data to model. The picture: all three over ν, a curve for each noise.
+the divergence from data to model. The picture: all three over ν, a mark for each run and for each noise a
+curve through the means over seeds.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import itertools
 import json
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,20 +52,32 @@ def read(folder: Path) -> Run:
     )
 
 
+PANELS: dict[str, Callable[[Run], float]] = {
+    "accuracy of the classifier": lambda run: run.accuracy,
+    "|learned log Z - log Z|, nats": lambda run: abs(run.log_z_error),
+    "KL(data ‖ model), nats": lambda run: run.kl,
+}
+
+
+def by_nu(runs: list[Run], value: Callable[[Run], float]) -> dict[int, list[float]]:
+    """The values of all seeds at each ν, smallest first."""
+    return {nu: [value(run) for run in runs if run.nu == nu] for nu in sorted({run.nu for run in runs})}
+
+
 def picture(runs: list[Run], path: Path) -> Path:
-    """Accuracy, |error of log Z| and KL over ν."""
+    """All panels over ν."""
     figure = Figure(figsize=(10.8, 4.1), layout="constrained")
     panels = figure.subplots(1, 3)
-    styles = itertools.product(("o-", "s--", "^:"), CYCLE)
-    for noise, (style, colour) in zip(dict.fromkeys(run.noise for run in runs), styles, strict=False):
-        of_noise = sorted((run for run in runs if run.noise == noise), key=lambda run: run.nu)
-        curves = zip(*((run.accuracy, abs(run.log_z_error), run.kl) for run in of_noise), strict=True)
-        for panel, values in zip(panels, curves, strict=True):
-            panel.plot([run.nu for run in of_noise], values, style, color=colour, label=noise)
-    labels = ("accuracy of the classifier", "|learned log Z - log Z|, nats", "KL(data ‖ model), nats")
-    nus = sorted({run.nu for run in runs})
-    for panel, label in zip(panels, labels, strict=True):
-        panel.set(xscale="log", xlabel="ν, noise events per data event", title=label)
+    for panel, (title, value) in zip(panels, PANELS.items(), strict=True):
+        styles = itertools.product(("o-", "s--", "^:"), CYCLE)
+        for noise, (style, colour) in zip(dict.fromkeys(run.noise for run in runs), styles, strict=False):
+            found = by_nu([run for run in runs if run.noise == noise], value)
+            means = [statistics.mean(values) for values in found.values()]
+            panel.plot(list(found), means, style, color=colour, label=noise)
+            for nu, values in found.items():
+                panel.plot([nu] * len(values), values, style[0], color=colour, alpha=0.4, markersize=4)
+        nus = sorted({run.nu for run in runs})
+        panel.set(xscale="log", xlabel="ν, noise events per data event", title=title)
         panel.set_xticks(nus, map(str, nus))
         panel.minorticks_off()
     panels[1].set(yscale="log")
