@@ -68,11 +68,15 @@ def missing_package(error: BaseException | None) -> str | None:
 
 
 def _check_type(value: Any, annotation: Any, path: str) -> None:
-    """Only scalars and sequences are judged; what else a constructor takes it checks itself."""
+    """Scalars, sequences and nulls are judged; what else a constructor takes it checks itself."""
     words = typing.get_args(annotation) if typing.get_origin(annotation) is typing.Literal else ()
     if words and value not in words:
         raise UserError(f"{path} must be one of {', '.join(map(str, words))}, got {value!r}")
     allowed = _scalar_types(annotation)
+    if value is None and allowed is None and _is_part(annotation):
+        raise UserError(
+            f"{path} must be a {annotation.__name__}, got null: leave it out, or give its _target_"
+        )
     if allowed is None or isinstance(value, DictConfig):
         return
     if isinstance(value, ListConfig):
@@ -96,6 +100,11 @@ def _scalar_types(annotation: Any) -> set[type] | None:
     if inspect.isclass(origin) and issubclass(origin, typing.Sequence):
         return {list}
     return None
+
+
+def _is_part(annotation: Any) -> bool:
+    """Whether it is one class, of which null is no object."""
+    return inspect.isclass(annotation) and annotation not in (Any, object, inspect.Parameter.empty)
 
 
 def _names(allowed: set[type]) -> str:

@@ -59,6 +59,8 @@ MISTAKES = {
     "objective.num_chains=3": "objective.num_chains=3 is less than data.batch_size=32",
     "objective=ssm energy.activation=relu": "choose a smooth activation, such as energy.activation=silu",
     "data.batch_size=100000": "set it to at most 300",
+    "objective=ncsn objective.prior=null": "objective.prior must be a NoisedGaussian, got null",
+    "objective=ncsn objective.ladder=null": "objective.ladder must be a NoiseLadder, got null",
     "callbacks.budget=null": "callbacks.budget is what ends a run",
     "callbacks.ema=null +callbacks.ema={decay:0.9}": "callbacks.ema sets decay of a callback that is not",
     "callbacks.checkpoints.every=0": "every must be at least 1, got 0",
