@@ -68,6 +68,7 @@ def picture(runs: list[Run], path: Path) -> Path:
     """All panels over ν."""
     figure = Figure(figsize=(10.8, 4.1), layout="constrained")
     panels = figure.subplots(1, 3)
+    nus = sorted({run.nu for run in runs})
     for panel, (title, value) in zip(panels, PANELS.items(), strict=True):
         styles = itertools.product(("o-", "s--", "^:"), CYCLE)
         for noise, (style, colour) in zip(dict.fromkeys(run.noise for run in runs), styles, strict=False):
@@ -76,7 +77,6 @@ def picture(runs: list[Run], path: Path) -> Path:
             panel.plot(list(found), means, style, color=colour, label=noise)
             for nu, values in found.items():
                 panel.plot([nu] * len(values), values, style[0], color=colour, alpha=0.4, markersize=4)
-        nus = sorted({run.nu for run in runs})
         panel.set(xscale="log", xlabel="ν, noise events per data event", title=title)
         panel.set_xticks(nus, map(str, nus))
         panel.minorticks_off()

@@ -26,7 +26,8 @@ class FlowLadder(LadderObjective):
     an energy or not: the law is that of the Gaussian N(μ, Σ + σ_T²I) carried by the flow to σ_0.
 
     Args:
-        prior: the Gaussian N(μ, Σ), fitted to the data, at whose widest level the flow ends.
+        prior: the Gaussian N(μ, Σ), fitted to the data; with σ_T's noise on it samples start there, and the
+            likelihood ends there.
         num_likelihood: test events whose likelihood the flow gives.
         divergence: of the score in the likelihood: exact, probed (Hutchinson, one probe an event), or auto,
             which is exact up to 16 numbers an event.
@@ -66,7 +67,7 @@ class FlowLadder(LadderObjective):
 
     def flow_down(self, num: int, generator: torch.Generator) -> Float[Tensor, "num *shape"]:
         """Draws of the flow's law at the narrowest level, whose density is `log_prob`."""
-        x, (first, *_, last) = self.start(num, generator), self.ladder.sigmas
+        x, first, last = self.start(num, generator), self.ladder.sigmas[0], self.ladder.sigmas[-1]
         return probability_flow(self.energy, x, last, first, tolerance=self.tolerance, with_density=False).x
 
     def log_prob(self, x: Float[Tensor, "num *shape"]) -> Float[Tensor, " num"]:

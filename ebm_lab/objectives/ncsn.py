@@ -53,7 +53,8 @@ class NoiseConditionalScoreNetwork(FlowLadder):
 
     Args:
         ladder: the levels σ_0 < ... < σ_T.
-        prior: the Gaussian N(μ, Σ), fitted to the data; with σ_T's noise on it the likelihood ends there.
+        prior: the Gaussian N(μ, Σ), fitted to the data; with σ_T's noise on it samples start there, and the
+            likelihood ends there.
         sampler: kernel of the levels, its own step for a level of σ = 1.
         num_steps: at each level.
         samples_by: annealed_langevin, or flow: the probability flow backwards.

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ebm_lab.energies import NoiseLadder, frozen
+from ebm_lab.evaluation import mean_and_error
 from ebm_lab.noise import NoisedGaussian
 from ebm_lab.objectives.known_truth import NormalisedTruth
 from ebm_lab.objectives.ladder_objective import LadderObjective
@@ -49,12 +50,11 @@ class NormalisedLadder(LadderObjective):
 
     def log_z(self) -> float:
         """The constant of the energy at every level, by the widest."""
-        return float(self._log_z_by_anchor().mean())
+        return mean_and_error(self._log_z_by_anchor())[0]
 
     def log_z_error(self) -> float:
         """Over the anchors; the prior's misfit is not in it."""
-        constants = self._log_z_by_anchor()
-        return float(constants.std()) / len(constants) ** 0.5
+        return mean_and_error(self._log_z_by_anchor())[1]
 
     def _log_z_by_anchor(self) -> Float[Tensor, " anchors"]:
         """-E(y, σ_T) - log N(y; μ, Σ + σ_T²I) of each anchor, in float64; all alike at the truth."""

@@ -105,9 +105,8 @@ class Overflowing(StandardGaussian):
 
 def test_where_the_map_leaves_the_floats_no_chain_goes():
     energy = LatentEnergy(lambda x: x.square().sum(1) - x.square().sum(1), Overflowing((1,)).double())
-    seen = energy(
-        torch.tensor([[0.0], [400.0], [800.0]], dtype=F64)
-    )  # at 400 x² has no float: E is inf - inf
+    # at z = 400 x² has no float, and E is inf - inf
+    seen = energy(torch.tensor([[0.0], [400.0], [800.0]], dtype=F64))
     assert seen.tolist() == [0.0, math.inf, math.inf]
     kernel = InLatentSpace(HMC(1e6, 1)).on(Overflowing((1,)).double())
     start = torch.ones(50, 1, dtype=F64)
